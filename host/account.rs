@@ -1,0 +1,187 @@
+//! Accounts: what an invocation, its tenant and the host hold in bytes and have used in CPU and device time.
+//!
+//! Owns the counting and the limits; refuses to know what the bytes are for. A charge is made *before* the bytes are
+//! allocated and gives them back when it is dropped, so nothing can be held that no account shows.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+/// Whose limit it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// One run of a function.
+    Invocation,
+    /// All invocations of a tenant.
+    Tenant,
+    /// The whole process.
+    Host,
+}
+
+/// One holder's account; charges go up the chain of parents.
+#[derive(Debug)]
+pub struct Account {
+    holder: Holder,
+    parent: Option<Arc<Account>>,
+    limit_bytes: u64,
+    held_bytes: AtomicU64,
+    cpu_guest_ns: AtomicU64,
+    cpu_host_call_ns: AtomicU64,
+    device_ns: AtomicU64,
+}
+
+/// A charge that did not fit.
+#[derive(Debug, thiserror::Error)]
+#[error("{wanted} bytes more would exceed the {limit} bytes that the {} may hold", match holder { Holder::Invocation => "invocation", Holder::Tenant => "tenant", Holder::Host => "host" })]
+pub struct OverLimit {
+    /// Whose limit.
+    pub holder: Holder,
+    /// The limit in bytes.
+    pub limit: u64,
+    /// What was asked for, in bytes.
+    pub wanted: u64,
+}
+
+/// What kind of processor time was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Used {
+    /// Guest code.
+    Guest,
+    /// Work that the host did for a guest's call.
+    HostCall,
+    /// Time on a model's instance.
+    Device,
+}
+
+impl Account {
+    /// The process's account.
+    pub fn host(limit_bytes: u64) -> Arc<Self> {
+        Self::make(Holder::Host, None, limit_bytes)
+    }
+
+    /// An account below this one.
+    pub fn child(self: &Arc<Self>, holder: Holder, limit_bytes: u64) -> Arc<Self> {
+        Self::make(holder, Some(self.clone()), limit_bytes)
+    }
+
+    fn make(holder: Holder, parent: Option<Arc<Self>>, limit_bytes: u64) -> Arc<Self> {
+        Arc::new(Self {
+            holder,
+            parent,
+            limit_bytes,
+            held_bytes: AtomicU64::new(0),
+            cpu_guest_ns: AtomicU64::new(0),
+            cpu_host_call_ns: AtomicU64::new(0),
+            device_ns: AtomicU64::new(0),
+        })
+    }
+
+    /// Charges `bytes` to this account and all above it, or to none.
+    pub fn charge(self: &Arc<Self>, bytes: u64) -> Result<Charge, OverLimit> {
+        self.add(bytes)?;
+        Ok(Charge { account: self.clone(), bytes })
+    }
+
+    fn add(&self, wanted: u64) -> Result<(), OverLimit> {
+        let fits = |held: u64| held.checked_add(wanted).filter(|sum| *sum <= self.limit_bytes);
+        if self.held_bytes.try_update(Relaxed, Relaxed, fits).is_err() {
+            return Err(OverLimit { holder: self.holder, limit: self.limit_bytes, wanted });
+        }
+        if let Some(parent) = &self.parent {
+            parent.add(wanted).inspect_err(|_| {
+                self.held_bytes.fetch_sub(wanted, Relaxed);
+            })?;
+        }
+        Ok(())
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.held_bytes.fetch_sub(bytes, Relaxed);
+        if let Some(parent) = &self.parent {
+            parent.give_back(bytes);
+        }
+    }
+
+    /// Adds time used, here and above.
+    pub fn spend(&self, used: Used, time: Duration) {
+        self.counter(used).fetch_add(time.as_nanos() as u64, Relaxed);
+        if let Some(parent) = &self.parent {
+            parent.spend(used, time);
+        }
+    }
+
+    /// Time used so far.
+    pub fn spent(&self, used: Used) -> Duration {
+        Duration::from_nanos(self.counter(used).load(Relaxed))
+    }
+
+    fn counter(&self, used: Used) -> &AtomicU64 {
+        match used {
+            Used::Guest => &self.cpu_guest_ns,
+            Used::HostCall => &self.cpu_host_call_ns,
+            Used::Device => &self.device_ns,
+        }
+    }
+
+    /// Bytes held now.
+    pub fn held_bytes(&self) -> u64 {
+        self.held_bytes.load(Relaxed)
+    }
+
+    /// The limit in bytes.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes
+    }
+}
+
+/// Bytes that an account holds until this is dropped.
+#[derive(Debug)]
+pub struct Charge {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Charge {
+    /// Makes the charge `bytes` larger, or leaves it as it is.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), OverLimit> {
+        self.account.add(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// The bytes charged.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.give_back(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_charge_counts_everywhere_or_nowhere_and_comes_back() {
+        let host = Account::host(100);
+        let tenant = host.child(Holder::Tenant, 80);
+        let invocation = tenant.child(Holder::Invocation, 200);
+        let mut first = invocation.charge(50).unwrap();
+        assert_eq!(invocation.charge(40).unwrap_err().holder, Holder::Tenant);
+        assert_eq!((invocation.held_bytes(), tenant.held_bytes(), host.held_bytes()), (50, 50, 50));
+        first.grow(30).unwrap();
+        assert!(first.grow(u64::MAX).is_err());
+        let neighbour = host.child(Holder::Tenant, 80);
+        assert_eq!(neighbour.charge(21).unwrap_err().holder, Holder::Host);
+        drop(first);
+        assert_eq!((invocation.held_bytes(), tenant.held_bytes(), host.held_bytes()), (0, 0, 0));
+    }
+}

@@ -1,0 +1,174 @@
+//! An invocation and what passes between its stages: request, step, inference, outputs, response, rejection.
+//!
+//! Owns these types because every room speaks of them. Refuses to know how a stage runs or how an answer is written.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    account::{Account, Charge},
+    tensor::Tensor,
+};
+
+/// Who is to blame for an error. Decides the family of the status, the level of the log line and whether to try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request is wrong.
+    Caller,
+    /// The plugin or its manifest is wrong.
+    Function,
+    /// There is too much to do at present.
+    Capacity,
+    /// Tenon, a model or the machine is wrong.
+    Host,
+}
+
+/// One run of a function for one request. Whatever works for it holds an `Arc` of this; when the last one lets go
+/// (a batch on the device may outlive the caller), its permit and its memory are free again.
+#[derive(Debug)]
+pub struct Invocation {
+    /// The request's id, as in `x-request-id`.
+    pub id: Arc<str>,
+    /// The tenant that the function belongs to.
+    pub tenant: Arc<str>,
+    /// The function's name.
+    pub function: Arc<str>,
+    /// When the caller must have its answer.
+    pub deadline: Instant,
+    /// What this invocation holds and has used.
+    pub account: Arc<Account>,
+    /// How long each stage took so far.
+    pub stages: StageTimes,
+    /// Its place among the host's invocations.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Invocation {
+    /// How long there is until the deadline.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// The stages that `server-timing` and the metrics tell of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum Stage {
+    Cache,
+    Validate,
+    Preprocess,
+    Queue,
+    Infer,
+    Postprocess,
+}
+
+impl Stage {
+    /// All stages in the order of a request's way.
+    pub const ALL: [Self; 6] = [Self::Cache, Self::Validate, Self::Preprocess, Self::Queue, Self::Infer, Self::Postprocess];
+
+    /// The name in headers and metrics.
+    pub fn name(self) -> &'static str {
+        ["cache", "validate", "preprocess", "queue", "infer", "postprocess"][self as usize]
+    }
+}
+
+/// Time per stage; a stage that runs in several rounds adds up.
+#[derive(Debug, Default)]
+pub struct StageTimes(Mutex<[Option<Duration>; Stage::ALL.len()]>);
+
+impl StageTimes {
+    /// Adds `time` to a stage.
+    pub fn add(&self, stage: Stage, time: Duration) {
+        let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *times[stage as usize].get_or_insert_default() += time;
+    }
+
+    /// The stages that ran, in order.
+    pub fn taken(&self) -> Vec<(Stage, Duration)> {
+        let times = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Stage::ALL.into_iter().filter_map(|stage| times[stage as usize].map(|time| (stage, time))).collect()
+    }
+}
+
+/// What a caller asks of a function. Header names are lower case; path and query are percent-decoded.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// `POST` or `GET`, upper case.
+    pub method: String,
+    /// Below the function's name: empty, or starting with `/`.
+    pub path: String,
+    /// In the caller's order; a name may occur again.
+    pub query: Vec<(String, String)>,
+    /// In the caller's order, without credentials.
+    pub headers: Vec<(String, String)>,
+    /// The whole body, as it came.
+    pub body: Bytes,
+    /// What keeps the body in the invocation's account.
+    pub charge: Option<Charge>,
+}
+
+/// A plugin's answer.
+#[derive(Debug)]
+pub struct Response {
+    /// 200 to 299, checked when it leaves the sandbox.
+    pub status: u16,
+    /// The media type of the body.
+    pub content_type: String,
+    /// Further headers, names and values checked.
+    pub headers: Vec<(String, String)>,
+    /// The pieces in which the plugin wrote it.
+    pub body: Bytes,
+    /// What keeps the body in the invocation's account.
+    pub charge: Option<Charge>,
+}
+
+/// A plugin's refusal of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// 400 to 499, checked when it leaves the sandbox.
+    pub status: u16,
+    /// Short and stable, in kebab-case.
+    pub code: String,
+    /// One sentence for a person.
+    pub detail: String,
+    /// A JSON pointer to the place in the request.
+    pub pointer: Option<String>,
+    /// Further headers, names and values checked.
+    pub headers: Vec<(String, String)>,
+    /// The plugin's own content type and body, instead of problem+json.
+    pub body: Option<(String, Bytes)>,
+}
+
+/// What a plugin asks for next.
+#[derive(Debug)]
+pub enum Step {
+    /// Ask these models, at once.
+    Infer(Vec<Inference>),
+    /// This is the answer.
+    Respond(Response),
+}
+
+/// Rows for one model.
+#[derive(Debug)]
+pub struct Inference {
+    /// The plugin's name for the model.
+    pub model: String,
+    /// Names and tensors; the host shares the bytes with the guest, which can no longer write them.
+    pub inputs: Vec<(String, Tensor)>,
+    /// What keeps the tensors in the invocation's account.
+    pub charges: Vec<Arc<Charge>>,
+}
+
+/// What a model gave for one inference.
+#[derive(Debug)]
+pub struct Outputs {
+    /// In the model's order; ragged ones are trimmed to each row's own length.
+    pub tensors: Vec<(Arc<str>, Tensor)>,
+    /// What keeps the tensors in the invocation's account.
+    pub charge: Option<Charge>,
+}

@@ -1,0 +1,283 @@
+//! Counters and histograms that every room adds to.
+//!
+//! Owns names, labels and buckets (DESIGN section 11); refuses to know what is measured. Handles are resolved once (per
+//! function, per model), because looking labels up costs more than counting.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector,
+};
+
+use crate::invocation::Stage;
+
+/// Tenants with a label value of their own; later ones fold into `other`.
+const MAX_TENANT_LABELS: usize = 256;
+/// Functions and models likewise.
+const MAX_NAME_LABELS: usize = 1024;
+
+/// Seconds, from a cached answer to a slow model.
+const DURATION_BUCKETS: &[f64] =
+    &[0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+const ROW_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+const RATIO_BUCKETS: &[f64] = &[0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
+
+/// All metrics of the process.
+#[derive(Debug)]
+pub struct Telemetry {
+    registry: Registry,
+    invocations: IntCounterVec,
+    invocation_duration: HistogramVec,
+    in_flight: IntGauge,
+    shed: IntCounterVec,
+    stage_duration: HistogramVec,
+    batch_rows: HistogramVec,
+    batches: IntCounterVec,
+    queue_rows: IntGaugeVec,
+    queue_limit_rows: IntGaugeVec,
+    queue_duration: HistogramVec,
+    padding_ratio: HistogramVec,
+    cpu_seconds: prometheus::CounterVec,
+    device_seconds: prometheus::CounterVec,
+    host_memory: IntGaugeVec,
+    tenants: Arc<Labels>,
+    names: Arc<Labels>,
+}
+
+impl Default for Telemetry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Telemetry {
+    /// A registry with every metric of DESIGN section 11 that exists so far.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        Self {
+            invocations: counters(r, "tenon_invocations_total", "Invocations by outcome.", &["tenant", "function", "outcome"]),
+            invocation_duration: histograms(
+                r,
+                ("tenon_invocation_duration_seconds", "From the head of a request to its answer."),
+                &["function", "outcome"],
+                DURATION_BUCKETS,
+            ),
+            in_flight: register(r, IntGauge::new("tenon_invocations_in_flight", "Invocations that hold a permit.")),
+            shed: counters(r, "tenon_shed_total", "Requests refused at the door.", &["reason"]),
+            stage_duration: histograms(
+                r,
+                ("tenon_stage_duration_seconds", "Time per stage of an invocation."),
+                &["function", "stage"],
+                DURATION_BUCKETS,
+            ),
+            batch_rows: histograms(r, ("tenon_batch_rows", "Rows per batch."), &["model"], ROW_BUCKETS),
+            batches: counters(r, "tenon_batches_total", "Batches by the reason they were closed.", &["model", "reason"]),
+            queue_rows: gauges(r, "tenon_queue_rows", "Rows waiting.", &["model"]),
+            queue_limit_rows: gauges(r, "tenon_queue_limit_rows", "Rows that may wait.", &["model"]),
+            queue_duration: histograms(
+                r,
+                ("tenon_queue_duration_seconds", "From queueing a row to the start of its batch."),
+                &["model"],
+                DURATION_BUCKETS,
+            ),
+            padding_ratio: histograms(
+                r,
+                ("tenon_padding_ratio", "Share of a batch's elements that is padding."),
+                &["model"],
+                RATIO_BUCKETS,
+            ),
+            cpu_seconds: register(
+                r,
+                prometheus::CounterVec::new(
+                    Opts::new("tenon_cpu_seconds_total", "Processor time of guest code and host calls."),
+                    &["tenant", "function", "kind"],
+                ),
+            ),
+            device_seconds: register(
+                r,
+                prometheus::CounterVec::new(
+                    Opts::new("tenon_device_seconds_total", "Time on instances of models."),
+                    &["tenant", "function", "model"],
+                ),
+            ),
+            host_memory: gauges(r, "tenon_host_memory_bytes", "Bytes held for invocations.", &["kind"]),
+            tenants: Labels::new(MAX_TENANT_LABELS),
+            names: Labels::new(MAX_NAME_LABELS),
+            registry,
+        }
+    }
+
+    /// The handles of one function.
+    pub fn function(&self, tenant: &str, function: &str) -> FunctionMetrics {
+        let (tenant, function) = (self.tenants.bounded(tenant), self.names.bounded(function));
+        let outcome = |outcome: &str| Outcome {
+            total: self.invocations.with_label_values(&[&tenant, &function, outcome]),
+            duration: self.invocation_duration.with_label_values(&[&function, outcome]),
+        };
+        let cpu = |kind: &str| self.cpu_seconds.with_label_values(&[&tenant, &function, kind]);
+        FunctionMetrics {
+            outcomes: OUTCOMES.map(outcome),
+            stages: Stage::ALL.map(|stage| self.stage_duration.with_label_values(&[&function, stage.name()])),
+            cpu_guest: cpu("guest"),
+            cpu_host_call: cpu("host_call"),
+        }
+    }
+
+    /// The handles of one model.
+    pub fn model(&self, model: &str) -> ModelMetrics {
+        let model = self.names.bounded(model);
+        ModelMetrics {
+            batch_rows: self.batch_rows.with_label_values(&[&model]),
+            batches: self.batches.clone(),
+            device_seconds: self.device_seconds.clone(),
+            queue_rows: self.queue_rows.with_label_values(&[&model]),
+            queue_limit_rows: self.queue_limit_rows.with_label_values(&[&model]),
+            queue_duration: self.queue_duration.with_label_values(&[&model]),
+            padding_ratio: self.padding_ratio.with_label_values(&[&model]),
+            tenants: self.tenants.clone(),
+            names: self.names.clone(),
+            model,
+        }
+    }
+
+    /// Invocations that hold a permit.
+    pub fn in_flight(&self) -> &IntGauge {
+        &self.in_flight
+    }
+
+    /// Counts a request refused at the door.
+    pub fn shed(&self, reason: &str) {
+        self.shed.with_label_values(&[reason]).inc();
+    }
+
+    /// Sets what is held for invocations, read off an account when metrics are asked for.
+    pub fn set_host_memory(&self, kind: &str, bytes: u64) {
+        self.host_memory.with_label_values(&[kind]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Everything in Prometheus' text format.
+    pub fn text(&self) -> String {
+        let mut text = Vec::new();
+        // Writing to memory cannot fail; an encoding error would be a name that the constructors above let pass.
+        if TextEncoder::new().encode(&self.registry.gather(), &mut text).is_err() {
+            text.clear();
+        }
+        String::from_utf8(text).unwrap_or_default()
+    }
+}
+
+/// How an invocation can end, as the label says it.
+pub const OUTCOMES: [&str; 5] = ["ok", "caller", "function", "capacity", "host"];
+
+/// Counters and histograms of one function.
+#[derive(Debug)]
+pub struct FunctionMetrics {
+    outcomes: [Outcome; OUTCOMES.len()],
+    stages: [Histogram; Stage::ALL.len()],
+    /// Seconds of guest code.
+    pub cpu_guest: prometheus::Counter,
+    /// Seconds of work for host calls.
+    pub cpu_host_call: prometheus::Counter,
+}
+
+#[derive(Debug)]
+struct Outcome {
+    total: IntCounter,
+    duration: Histogram,
+}
+
+impl FunctionMetrics {
+    /// Counts the end of an invocation; `outcome` is one of [`OUTCOMES`].
+    pub fn ended(&self, outcome: &str, duration: Duration) {
+        if let Some(index) = OUTCOMES.iter().position(|known| *known == outcome) {
+            self.outcomes[index].total.inc();
+            self.outcomes[index].duration.observe(duration.as_secs_f64());
+        }
+    }
+
+    /// Counts the time of a stage.
+    pub fn stage(&self, stage: Stage, duration: Duration) {
+        self.stages[stage as usize].observe(duration.as_secs_f64());
+    }
+}
+
+/// Counters and histograms of one model.
+#[derive(Clone, Debug)]
+pub struct ModelMetrics {
+    model: String,
+    tenants: Arc<Labels>,
+    names: Arc<Labels>,
+    batches: IntCounterVec,
+    device_seconds: prometheus::CounterVec,
+    /// Rows per batch.
+    pub batch_rows: Histogram,
+    /// Rows waiting.
+    pub queue_rows: IntGauge,
+    /// Rows that may wait.
+    pub queue_limit_rows: IntGauge,
+    /// From queueing a row to the start of its batch.
+    pub queue_duration: Histogram,
+    /// Share of a batch's elements that is padding.
+    pub padding_ratio: Histogram,
+}
+
+impl ModelMetrics {
+    /// Counts a batch by the reason it was closed.
+    pub fn batch_closed(&self, reason: &str) {
+        self.batches.with_label_values(&[&self.model, reason]).inc();
+    }
+
+    /// Counts instance time spent for a tenant's function.
+    pub fn device_time(&self, tenant: &str, function: &str, time: Duration) {
+        let (tenant, function) = (self.tenants.bounded(tenant), self.names.bounded(function));
+        self.device_seconds.with_label_values(&[&tenant[..], &function, &self.model]).inc_by(time.as_secs_f64());
+    }
+}
+
+/// The values that a label may take: the first so many, then `other`.
+#[derive(Debug)]
+struct Labels {
+    limit: usize,
+    seen: Mutex<BTreeSet<String>>,
+}
+
+impl Labels {
+    fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, seen: Mutex::default() })
+    }
+
+    fn bounded(&self, value: &str) -> String {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if !seen.contains(value) {
+            if seen.len() >= self.limit {
+                return "other".into();
+            }
+            seen.insert(value.into());
+        }
+        value.into()
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
+    let metric = metric.expect("names, labels and buckets are constants of this file");
+    registry.register(Box::new(metric.clone())).expect("each name is registered once, in `Telemetry::new`");
+    metric
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
+}
+
+fn histograms(registry: &Registry, (name, help): (&str, &str), labels: &[&str], buckets: &[f64]) -> HistogramVec {
+    register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+}
