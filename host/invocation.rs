@@ -45,7 +45,28 @@ pub struct Invocation {
     /// How long each stage took so far.
     pub stages: StageTimes,
     /// Its place among the host's invocations.
-    pub permit: Option<OwnedSemaphorePermit>,
+    pub permit: Option<Permit>,
+}
+
+/// A place among the host's invocations, counted in `tenon_invocations_in_flight` while it is held.
+#[derive(Debug)]
+pub struct Permit {
+    _permit: OwnedSemaphorePermit,
+    in_flight: prometheus::IntGauge,
+}
+
+impl Permit {
+    /// Counts the place as taken.
+    pub fn new(permit: OwnedSemaphorePermit, in_flight: prometheus::IntGauge) -> Self {
+        in_flight.inc();
+        Self { _permit: permit, in_flight }
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.in_flight.dec();
+    }
 }
 
 impl Invocation {
@@ -170,5 +191,5 @@ pub struct Outputs {
     /// In the model's order; ragged ones are trimmed to each row's own length.
     pub tensors: Vec<(Arc<str>, Tensor)>,
     /// What keeps the tensors in the invocation's account.
-    pub charge: Option<Charge>,
+    pub charge: Arc<Charge>,
 }

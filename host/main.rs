@@ -1,2 +1,64 @@
-//! stub
-fn main() {}
+//! `tenon-host`: reads the configuration, starts a host, and drains it when it is told to end.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser as _;
+use tenon_host::{
+    boot,
+    config::{Config, Flags},
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("TENON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let flags = Flags::parse();
+    let config = Config::load(&flags)?;
+    if flags.check {
+        tracing::info!("the configuration is fine");
+        return Ok(());
+    }
+    let reactor = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.threads.reactor())
+        .thread_name("reactor")
+        .enable_all()
+        .build()
+        .context("the reactor's threads could not be started")?;
+    reactor.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    // Before anything is loaded, so that no signal finds the default action.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let starting = boot::start(config);
+    let host = tokio::select! {
+        host = starting => host?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    tracing::info!("data plane on http://{}, open to everybody who reaches it", host.data_address());
+    tracing::info!("control plane on http://{}, with the token of data/admin-token", host.control_address());
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("draining; a second signal ends at once");
+    tokio::select! {
+        () = host.drain() => {}
+        _ = terminate.recv() => tracing::warn!("ended by a second signal"),
+        _ = interrupt.recv() => tracing::warn!("ended by a second signal"),
+    }
+    Ok(())
+}

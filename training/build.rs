@@ -10,9 +10,9 @@ fn main() {
         println!("cargo::warning=libtorch is not set up: run `make libtorch`");
         return;
     };
-    if let Ok(real) = Path::new(&link).join("lib/libtorch_cpu.so").canonicalize() {
-        if let Some(folder) = real.parent() {
-            println!("cargo::rustc-link-arg=-Wl,-rpath,{}", folder.display());
-        }
+    if let Ok(real) = Path::new(&link).join("lib/libtorch_cpu.so").canonicalize()
+        && let Some(folder) = real.parent()
+    {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{}", folder.display());
     }
 }

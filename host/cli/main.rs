@@ -1,2 +1,96 @@
-//! stub
-fn main() {}
+//! `tenon`, the command line: reads flags, hands each subcommand its own, and ends with a code that says whose
+//! fault it was.
+//!
+//! It links neither libtorch nor wasmtime nor a reactor, so that tenants can install it anywhere and it can still
+//! speak when the host cannot. Each subcommand is a file; what they share is `client`, `failure` and `output`.
+
+mod client;
+mod completions;
+mod doctor;
+mod failure;
+mod functions;
+mod invoke;
+mod libtorch;
+mod models;
+mod output;
+mod problem;
+mod serve;
+mod target;
+mod timing;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use client::{DEFAULT_HOST, Host};
+use failure::{EXIT_CODES_HELP, Exit, Stop};
+
+/// Starts Tenon hosts, invokes functions, says what is wrong.
+#[derive(Parser, Debug)]
+#[command(name = "tenon", version, after_help = EXIT_CODES_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The host's data plane
+    #[arg(long, global = true, env = "TENON_HOST", default_value = DEFAULT_HOST, value_name = "URL", value_parser = Host::parse)]
+    host: Host,
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+#[derive(Subcommand, Debug)]
+enum Subcommands {
+    /// Start a host: finds tenon-host and libtorch, and becomes it
+    Serve(serve::ServeFlags),
+    /// Send one request to a function and print its answer
+    Invoke(invoke::InvokeFlags),
+    /// List the host's models
+    Models(models::ListFlags),
+    /// List the functions that can be invoked
+    Functions(models::ListFlags),
+    /// Check this machine and the host, and say what to do
+    Doctor(doctor::DoctorFlags),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsFlags),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no errors; a closed pipe behind them is nobody's problem.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Fine };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    match run(&cli) {
+        Ok(()) | Err(Stop::Gone) => Exit::Fine.into(),
+        Err(Stop::Said(exit)) => exit.into(),
+        Err(Stop::Failed(failure)) => {
+            failure.report();
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Stop> {
+    match &cli.command {
+        Subcommands::Serve(flags) => serve::run(flags),
+        Subcommands::Invoke(flags) => invoke::run(&cli.host, flags),
+        Subcommands::Models(flags) => models::run(&cli.host, flags),
+        Subcommands::Functions(flags) => functions::run(&cli.host, flags),
+        Subcommands::Doctor(flags) => doctor::run(&cli.host, flags),
+        Subcommands::Completions(flags) => completions::run(flags),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+}

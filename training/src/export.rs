@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::{Context, ensure};
 use tch::{CModule, IValue, TchError, Tensor};
 
+use crate::program;
+
 /// A model as a function. Shapes must reach the result only through tensor operations, never through Rust integers:
 /// an integer is recorded as a constant, and the module would then serve the example's shape alone.
 pub(crate) type Forward<'a> = dyn Fn(&[Tensor]) -> Result<Vec<Tensor>, TchError> + 'a;
@@ -15,36 +17,37 @@ pub(crate) type Forward<'a> = dyn Fn(&[Tensor]) -> Result<Vec<Tensor>, TchError>
 const TOLERANCE: f64 = 1e-6;
 
 /// Records `forward` on `example` and saves the module as `file`.
-pub(crate) fn save(
-    name: &str,
-    forward: &Forward<'_>,
-    example: &[Tensor],
-    file: &Path,
-) -> anyhow::Result<()> {
+pub(crate) fn save(name: &str, forward: &Forward<'_>, example: &[Tensor], file: &Path) -> anyhow::Result<()> {
     let mut failure = None;
+    let mut count = 0;
     let mut closure = |inputs: &[Tensor]| {
-        forward(inputs).unwrap_or_else(|error| {
+        let outputs = forward(inputs).and_then(|outputs| {
+            count = outputs.len();
+            if count > 1 { program::mark(&outputs) } else { Ok(outputs) }
+        });
+        outputs.unwrap_or_else(|error| {
             // Tracing must still be ended with an output of the trace; the error is what gets reported.
             failure = Some(error);
-            inputs.iter().map(Tensor::shallow_clone).collect()
+            inputs.iter().take(1).map(Tensor::shallow_clone).collect()
         })
     };
-    let module =
-        tch::no_grad(|| CModule::create_by_tracing(name, "forward", example, &mut closure));
+    // The name becomes a class in TorchScript's own syntax.
+    let class = name.replace('-', "_");
+    let module = tch::no_grad(|| CModule::create_by_tracing(&class, "forward", example, &mut closure));
     if let Some(error) = failure {
         return Err(error).with_context(|| format!("{name}: computing the example"));
     }
     let mut module = module.with_context(|| format!("{name}: tracing"))?;
     module.f_set_eval().with_context(|| format!("{name}: switching to evaluation"))?;
-    module.save(file).with_context(|| format!("{name}: saving {}", file.display()))
+    module.save(file).with_context(|| format!("{name}: saving {}", file.display()))?;
+    if count > 1 {
+        program::answer_all(file, count).with_context(|| format!("{name}: {}", file.display()))?;
+    }
+    program::refuse_fixed_device(file).with_context(|| format!("{name}: {}", file.display()))
 }
 
 /// Loads `file` again and compares it with `forward` on every example; answers the largest difference seen.
-pub(crate) fn verify(
-    forward: &Forward<'_>,
-    examples: &[Vec<Tensor>],
-    file: &Path,
-) -> anyhow::Result<f64> {
+pub(crate) fn verify(forward: &Forward<'_>, examples: &[Vec<Tensor>], file: &Path) -> anyhow::Result<f64> {
     let module = CModule::load(file).with_context(|| format!("loading {}", file.display()))?;
     let mut largest = 0.0_f64;
     for inputs in examples {
@@ -52,8 +55,7 @@ pub(crate) fn verify(
         let expected = tch::no_grad(|| forward(inputs)).context("computing the expected outputs")?;
         // Twice: the first run profiles, the second is what the executor made of the profile.
         for _ in 0..2 {
-            let actual = run(&module, inputs)
-                .with_context(|| format!("running {} at {shapes:?}", file.display()))?;
+            let actual = run(&module, inputs).with_context(|| format!("running {} at {shapes:?}", file.display()))?;
             ensure!(
                 actual.len() == expected.len(),
                 "{}: {} outputs instead of {} at {shapes:?}",
@@ -65,11 +67,7 @@ pub(crate) fn verify(
                 largest = largest.max(difference(actual, expected)?);
             }
         }
-        ensure!(
-            largest <= TOLERANCE,
-            "{}: differs from its source by {largest:e} at {shapes:?}",
-            file.display()
-        );
+        ensure!(largest <= TOLERANCE, "{}: differs from its source by {largest:e} at {shapes:?}", file.display());
     }
     Ok(largest)
 }
@@ -104,11 +102,7 @@ pub(crate) fn difference(actual: &Tensor, expected: &Tensor) -> anyhow::Result<f
     if actual.numel() == 0 {
         return Ok(0.0);
     }
-    let largest = actual
-        .f_sub(expected)?
-        .f_abs()?
-        .f_max()?
-        .f_double_value(&[])?;
+    let largest = actual.f_sub(expected)?.f_abs()?.f_max()?.f_double_value(&[])?;
     ensure!(!largest.is_nan(), "a value is not a number");
     Ok(largest)
 }

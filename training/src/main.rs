@@ -5,6 +5,7 @@ mod export;
 mod fixtures;
 mod folder;
 mod minilm;
+mod program;
 mod reference;
 
 use std::{

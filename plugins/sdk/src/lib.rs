@@ -1,5 +1,79 @@
-//! stub
+//! The guest side of `tenon:plugin`: what a plugin author writes against.
+//!
+//! Owns the traits of the four stages, the export line, typed views of tensors, JSON and
+//! rejections. Refuses to know any model and any service: those are plugins. It exists so
+//! that a plugin has no `unsafe`, no generated code in sight, and ordinary native tests.
+//!
+//! ```
+//! #![forbid(unsafe_code)]
+//! use tenon_sdk::{
+//!     HostCall, Inference, Outputs, Postprocessing, Preprocessing, Rejection, Request, Response, Step, Tensor,
+//! };
+//!
+//! /// Sends sixteen numbers through the model bound as `model`.
+//! #[derive(Default)]
+//! struct Echo;
+//!
+//! impl Preprocessing for Echo {
+//!     fn preprocess(&mut self, request: &Request) -> Result<Step, Rejection> {
+//!         let body = request.body();
+//!         if body.len() != 64 {
+//!             return Err(Rejection::bad_request("body-length", "the body is 64 bytes: sixteen FP32"));
+//!         }
+//!         let tensor = Tensor::create("FP32", &[1, 16]).or_trap();
+//!         tensor.write(0, &body).or_trap();
+//!         Ok(Inference::new("model").input("x", &tensor).or_trap().into())
+//!     }
+//! }
+//!
+//! impl Postprocessing for Echo {
+//!     fn postprocess(&mut self, _: &Request, outputs: Vec<Outputs>) -> Result<Step, Rejection> {
+//!         let values: Vec<f32> = outputs[0].tensor("y").and_then(|y| y.values()).or_trap();
+//!         Ok(Response::json(200, &values).or_trap().into())
+//!     }
+//! }
+//!
+//! tenon_sdk::export!(Echo: preprocessing, postprocessing);
+//! # fn main() {}
+//! ```
+//!
+//! The crate is `crate-type = ["cdylib", "rlib"]` and built with
+//! `cargo build --profile plugin --target wasm32-wasip2`. Off wasm the same names are
+//! plain data (module `native`), and `export!` expands to its checks alone, so that
+//! `cargo test` runs a plugin's logic without a host.
+//!
+//! One fresh instance serves one invocation: what `preprocess` leaves in `self`,
+//! `postprocess` finds there, and nothing outlives the answer.
+
+#[cfg(target_endian = "big")]
+compile_error!("tensors are little-endian, and their views reinterpret memory in place");
+
 #[cfg(target_arch = "wasm32")]
-pub mod plugin { wit_bindgen::generate!({ path: "wit", world: "plugin", generate_all }); }
+#[doc(hidden)]
+pub mod bindings;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod native;
+
 #[cfg(target_arch = "wasm32")]
-pub mod next { wit_bindgen::generate!({ path: "wit", world: "imports-next", generate_all }); }
+use bindings::host;
+#[cfg(not(target_arch = "wasm32"))]
+use native as host;
+
+pub mod json;
+mod refusal;
+mod response;
+mod settings;
+#[doc(hidden)]
+pub mod stage;
+mod step;
+mod tensor;
+
+#[cfg(feature = "images")]
+pub use host::images;
+pub use host::{CachePolicy, Failure, Outputs, Request, Response, Tensor};
+pub use host::{config, logging, text};
+pub use refusal::{Content, HostCall, Rejection};
+pub use settings::setting;
+pub use stage::{Caching, Postprocessing, Preprocessing, Validation};
+pub use step::{Inference, Step};
+pub use tensor::{Element, Rows};

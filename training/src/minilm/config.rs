@@ -89,9 +89,7 @@ mod tests {
             ("1e-12", "0.5", "layer_norm_eps"),
             ("\"hidden_size\": 384, ", "", "hidden_size"),
         ] {
-            let Err(error) = Config::parse(GOOD.replacen(from, to, 1).as_bytes()) else {
-                panic!("{to} was accepted")
-            };
+            let Err(error) = Config::parse(GOOD.replacen(from, to, 1).as_bytes()) else { panic!("{to} was accepted") };
             assert!(format!("{error:#}").contains(named), "{error:#}");
         }
     }

@@ -123,7 +123,7 @@ impl Encoder {
         let [ids, mask, types] = inputs else {
             return Err(TchError::Convert(format!("3 inputs expected, {} given", inputs.len())));
         };
-        let mask = mask.f_to_kind(Kind::Float)?;
+        let mask = mask.f_to_dtype(Kind::Float, false, false)?;
         // [rows, 1, 1, seq]: 0 where there is a token, very negative where there is padding.
         let bias = mask.f_rsub_scalar(1.0)?.f_mul_scalar(MASKED)?.f_unsqueeze(1)?.f_unsqueeze(1)?;
         let mut hidden = self.embed(ids, types)?;
@@ -145,10 +145,9 @@ impl Encoder {
     fn layer(&self, layer: &Layer, x: &Tensor, bias: &Tensor) -> Result<Tensor, TchError> {
         let heads = |pair: &Pair| pair.linear(x)?.f_unflatten(2, self.heads)?.f_transpose(1, 2);
         let (query, key, value) = (heads(&layer.query)?, heads(&layer.key)?, heads(&layer.value)?);
-        let mixed =
-            Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(bias), 0.0, false, None, false)?
-                .f_transpose(1, 2)?
-                .f_flatten(2, 3)?;
+        let mixed = Tensor::f_scaled_dot_product_attention(&query, &key, &value, Some(bias), 0.0, false, None, false)?
+            .f_transpose(1, 2)?
+            .f_flatten(2, 3)?;
         let attended = layer.attention_norm.norm(&layer.attention.linear(&mixed)?.f_add(x)?, self.epsilon)?;
         let wide = layer.widen.linear(&attended)?.f_gelu("none")?;
         layer.norm.norm(&layer.narrow.linear(&wide)?.f_add(&attended)?, self.epsilon)

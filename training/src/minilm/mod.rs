@@ -17,11 +17,12 @@ use encoder::Encoder;
 const NAME: &str = "minilm";
 const MANIFEST: &str = include_str!("model.toml");
 /// The program text is part of the recipe: whoever changes it gets a new export without having to remember anything.
-const SOURCE: [&str; 4] = [
+const SOURCE: [&str; 5] = [
     include_str!("mod.rs"),
     include_str!("config.rs"),
     include_str!("encoder.rs"),
     include_str!("../export.rs"),
+    include_str!("../program.rs"),
 ];
 /// Rows and tokens of the example that is traced, then of those that are only compared.
 const SHAPES: [(i64, i64); 5] = [(2, 7), (1, 1), (1, 5), (3, 64), (8, 200)];
@@ -45,22 +46,22 @@ pub(crate) fn export(weights: &Path, to: &Path, out: &mut impl Write) -> anyhow:
         return Ok(());
     }
     let config = Config::parse(&config_text).with_context(|| format!("{}/config.json", weights.display()))?;
-    let tokenizer = tokenizer_without_padding(&tokenizer_text)
-        .with_context(|| format!("{}/tokenizer.json", weights.display()))?;
+    let tokenizer =
+        tokenizer_without_padding(&tokenizer_text).with_context(|| format!("{}/tokenizer.json", weights.display()))?;
     let encoder = Encoder::load(&file, &config)?;
     let forward = |inputs: &[Tensor]| encoder.forward(inputs);
     let examples: Vec<_> = SHAPES.iter().map(|&(rows, seq)| example(rows, seq, config.vocab_size)).collect();
     let mut largest = 0.0;
     place.write(&recipe, MANIFEST, &[("tokenizer.json", tokenizer)], |file| {
         export::save(NAME, &forward, &examples[0], file)?;
-        largest = export::verify(&forward, &examples, file)?;
+        largest = export::verify(&forward, &examples[1..], file)?;
         Ok(())
     })?;
     writeln!(
         out,
-        "model {NAME}: written to {}; equal to its source at {} shapes (largest difference {largest:e})",
+        "model {NAME}: written to {}; equal to its source at {} other shapes (largest difference {largest:e})",
         place.home().display(),
-        SHAPES.len()
+        SHAPES.len() - 1
     )?;
     Ok(())
 }
@@ -115,6 +116,9 @@ mod tests {
     fn examples_have_padding_in_every_second_row() {
         let inputs = example(2, 6, 100);
         assert_eq!(inputs[0].size(), [2, 6]);
-        assert_eq!(Vec::<i64>::try_from(inputs[1].sum_dim_intlist([1_i64].as_slice(), false, Kind::Int64)).unwrap(), [6, 3]);
+        assert_eq!(
+            Vec::<i64>::try_from(inputs[1].sum_dim_intlist([1_i64].as_slice(), false, Kind::Int64)).unwrap(),
+            [6, 3]
+        );
     }
 }

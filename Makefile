@@ -1,0 +1,136 @@
+# Everything from nothing: `make demo` shows a real answer, `make test` runs all tests. Each target does what is still
+# missing and no more, says so in a line, and needs no environment variables.
+#
+# What it owns: the order of the steps and where their results lie. How libtorch and weights come is in setup/, how
+# models are made in training/. Why every native cargo call covers the whole workspace: features are unified over the
+# packages of a call, and another choice of packages would build the dependencies a second time.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+# Steps print and share one target folder: side by side they would only get in each other's way.
+.NOTPARALLEL:
+.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model build demo test bench lint soak clean \
+	distclean
+
+BINARIES := target/debug
+COMPONENTS := target/wasm32-wasip2/plugin
+FUNCTIONS := functions
+MODELS := models
+TEST_FUNCTIONS := .tenon/test-functions
+TEST_MODELS := .tenon/test-models
+TRAINING := $(BINARIES)/tenon-training
+TEST_PLUGINS := empty identity probe
+# Compiled to show that the contract fits them; they ask for interfaces that no host links yet.
+NEXT_PLUGINS := detector segmentation tagger
+# Passed on: make bench BENCH="--filter empty", make soak MINUTES=60.
+BENCH ?=
+MINUTES ?= 10
+
+say = @echo "==> $(1)"
+packages = $(addprefix -p ,$(1))
+component = cargo build --quiet --profile plugin --target wasm32-wasip2
+# Copies what changed, under another name first: a host that watches the folder must never read half a file.
+define lay_out
+	@mkdir -p $(3); for pair in $(1)/function.toml:function.toml $(COMPONENTS)/$(2).wasm:$(4).wasm; do \
+		from=$${pair%%:*}; to=$(3)/$${pair##*:}; \
+		cmp -s "$$from" "$$to" || { cp "$$from" "$$to.partial"; mv "$$to.partial" "$$to"; }; done
+endef
+
+help: ## This list
+	@echo 'make <target>:'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) \
+		| while IFS='|' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
+
+prerequisites:
+	@command -v cargo >/dev/null || { echo "error: cargo is missing: curl -sSf https://sh.rustup.rs | sh" >&2; exit 1; }
+	@command -v python3 >/dev/null || { echo "error: python3 is missing: apt-get install python3" >&2; exit 1; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' \
+		|| { echo "error: python3 is older than 3.9: apt-get install python3" >&2; exit 1; }
+	@command -v c++ >/dev/null || { echo "error: a C++ compiler is missing: apt-get install g++" >&2; exit 1; }
+
+libtorch: prerequisites ## libtorch 2.11.0 into .tenon/libtorch (544 MB; with an NVIDIA driver 2.5 GB)
+	$(call say,libtorch)
+	@python3 setup/libtorch.py
+
+wasm-target: prerequisites ## Rust's wasm32-wasip2 target
+	$(call say,Rust target wasm32-wasip2)
+	@[ -d "$$(rustc --print target-libdir --target wasm32-wasip2)" ] || { \
+		command -v rustup >/dev/null \
+			|| { echo "error: rustup is missing: curl -sSf https://sh.rustup.rs | sh" >&2; exit 1; }; \
+		rustup target add wasm32-wasip2; }
+
+plugins: wasm-target ## The reranker's component, laid out in functions/demo/reranker
+	$(call say,plugins: the reranker into $(FUNCTIONS)/demo/reranker)
+	@$(component) -p tenon-reranker
+	$(call lay_out,plugins/reranker,tenon_reranker,$(FUNCTIONS)/demo/reranker,reranker)
+
+test-plugins: plugins ## The tests' components, in .tenon/test-functions
+	$(call say,test plugins: $(TEST_PLUGINS) into $(TEST_FUNCTIONS)/test)
+	@$(component) $(call packages,$(addprefix test-,$(TEST_PLUGINS)))
+	$(foreach name,$(TEST_PLUGINS),$(call lay_out,tests/plugins/$(name),test_$(name),$(TEST_FUNCTIONS)/test/$(name),$(name))$(newline))
+	$(call say,plugins of the next contract: $(NEXT_PLUGINS))
+	@$(component) $(call packages,$(addprefix tenon-,$(NEXT_PLUGINS)))
+
+build: libtorch ## tenon-host, tenon and tenon-training
+	$(call say,host and command line into $(BINARIES) (the first time takes several minutes))
+	@cargo build --workspace --bins
+
+weights: prerequisites
+	$(call say,weights of the MiniLM-L6 sentence encoder)
+	@python3 setup/minilm.py
+
+model: build weights ## The sentence encoder in models/minilm
+	$(call say,model)
+	@$(TRAINING) minilm --weights .tenon/minilm --to $(MODELS)
+
+demo: build plugins model ## Start a host, ask it a question, show what came back
+	$(call say,demo)
+	@bash examples/demo.sh
+
+test: libtorch test-plugins weights ## Everything the tests need, then all tests
+	$(call say,programs and tests)
+	@cargo build --workspace --bins --tests
+	$(call say,models)
+	@$(TRAINING) minilm --weights .tenon/minilm --to $(MODELS)
+	@$(TRAINING) check-minilm --model $(MODELS)/minilm/1/model.pt --reference tests/fixtures/minilm
+	@$(TRAINING) fixtures --to $(TEST_MODELS)
+	$(call say,tests)
+	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace; cargo test --workspace --doc; \
+		else cargo test --workspace; fi
+
+bench: libtorch test-plugins weights ## The benchmarks of BENCHMARKS.md; BENCH="…" is passed on
+	$(call say,benchmarks)
+	@cargo build --workspace --bins
+	@$(TRAINING) minilm --weights .tenon/minilm --to $(MODELS)
+	@$(TRAINING) fixtures --to $(TEST_MODELS)
+	@cargo bench -p tenon-host $(if $(BENCH),-- $(BENCH))
+
+soak: build test-plugins model ## Load for a long time, then look for what leaked; MINUTES=10
+	$(call say,soak for $(MINUTES) minutes)
+	@$(TRAINING) fixtures --to $(TEST_MODELS)
+	@[ -f examples/soak.sh ] || { echo "error: examples/soak.sh is not written yet" >&2; exit 1; }
+	@bash examples/soak.sh $(MINUTES)
+
+lint: libtorch ## Formatting and clippy, warnings are errors; cargo-deny if installed
+	$(call say,formatting)
+	@cargo fmt --all --check
+	$(call say,clippy)
+	@cargo clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
+		else echo "cargo-deny is not installed; licences are not checked (cargo install cargo-deny)"; fi
+
+clean: ## Remove what was built; keep what was downloaded
+	$(call say,removing $(FUNCTIONS)/demo$(,) $(TEST_FUNCTIONS)$(,) $(TEST_MODELS) and target)
+	@rm -rf target $(FUNCTIONS)/demo $(TEST_FUNCTIONS) $(TEST_MODELS)
+
+distclean: clean ## Remove downloads and models too
+	$(call say,removing .tenon and $(MODELS)/minilm)
+	@rm -rf .tenon $(MODELS)/minilm
+
+, := ,
+define newline
+
+
+endef

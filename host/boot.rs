@@ -1,0 +1,174 @@
+//! Puts the rooms together: the one file that knows all of them. [`start`] gives a host that serves, for `main` and for
+//! tests alike; [`Host::drain`] ends it without losing what was accepted.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    runtime::{Builder, Handle, Runtime as Threads},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use crate::{
+    config::Config,
+    engine::{self, Engine},
+    function::{Admission, Deployer, Folder, Functions, LOOK_EVERY, Runtime},
+    http::{self, Server, Token},
+    sandbox::Sandbox,
+    telemetry::Telemetry,
+};
+
+/// Threads for blocking work of the guests' runtime (files of guests that have none, mostly idle).
+const GUEST_BLOCKING_THREADS: usize = 4;
+/// What connections may still take once no invocation is left.
+const LAST_BYTES: Duration = Duration::from_secs(2);
+
+/// A host that serves.
+pub struct Host {
+    data: SocketAddr,
+    control: SocketAddr,
+    admission: Arc<Admission>,
+    telemetry: Arc<Telemetry>,
+    engine: Arc<Engine>,
+    drain_timeout: Duration,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    guests: Guests,
+}
+
+/// The threads on which guests run. A runtime may not be waited for inside another, so dropping lets it end by itself.
+struct Guests(Option<Threads>);
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        if let Some(threads) = self.0.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// Loads models, opens both planes and serves.
+pub async fn start(config: Config) -> Result<Host> {
+    let telemetry = Arc::new(Telemetry::new());
+    let engine = start_engine(config.engine.clone(), telemetry.clone()).await?;
+    let sandbox = Sandbox::new(config.sandbox.clone(), engine.staging()).context("the sandbox could not be set up")?;
+    let guests = guest_threads(config.threads.guests())?;
+    let functions = Arc::new(Functions::default());
+    let permits = sandbox.permits().clone();
+    let deployer = Arc::new(Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits.clone()));
+    let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
+    let account = deployer.host_account().clone();
+    let runtime = Runtime::new((functions.clone(), admission.clone()), (engine.clone(), account), guests.handle());
+    let runtime = Arc::new(runtime);
+    let (stop, stopped) = watch::channel(false);
+    let mut tasks = Vec::new();
+    if let Some(path) = config.dev_functions.clone() {
+        tasks.push(follow(Folder::new(path, deployer, functions), stopped.clone()).await?);
+    }
+    let token = Token::in_folder(&config.engine.data)?;
+    let loopback = config.http.control_listen.ip().is_loopback();
+    let planes = [
+        (config.http.listen, http::data_router(runtime.clone())),
+        (config.http.control_listen, http::control_router(runtime, telemetry.clone(), token, loopback)),
+    ];
+    let mut addresses = Vec::new();
+    for (address, router) in planes {
+        let server = Server::bind(address, router, &config.http).await;
+        let server = server.with_context(|| format!("cannot listen on {address}; choose another with --listen or --control-listen"))?;
+        addresses.push(server.address()?);
+        tasks.push(tokio::spawn(server.run(stopped.clone(), LAST_BYTES)));
+    }
+    let [data, control] = addresses[..] else { anyhow::bail!("there are two planes") };
+    let drain_timeout = config.http.drain_timeout();
+    Ok(Host { data, control, admission, telemetry, engine, drain_timeout, stop, tasks, guests })
+}
+
+/// Loading a model takes seconds of a thread that may block.
+async fn start_engine(config: engine::Config, telemetry: Arc<Telemetry>) -> Result<Arc<Engine>> {
+    let load = move || Engine::start(&config, Arc::new(engine::torch::Torch::default()), &telemetry);
+    Ok(tokio::task::spawn_blocking(load).await.context("loading models panicked")??)
+}
+
+fn guest_threads(count: usize) -> Result<Guests> {
+    let threads = Builder::new_multi_thread()
+        .worker_threads(count)
+        .max_blocking_threads(GUEST_BLOCKING_THREADS)
+        .thread_name("guests")
+        .enable_time()
+        .build()
+        .context("the guests' threads could not be started")?;
+    Ok(Guests(Some(threads)))
+}
+
+impl Guests {
+    fn handle(&self) -> Handle {
+        // `None` only while it is being dropped; then nobody asks.
+        self.0.as_ref().map_or_else(Handle::current, |threads| threads.handle().clone())
+    }
+}
+
+/// Loads the folder's functions before the first request, then again when they change.
+async fn follow(folder: Folder, mut stopped: watch::Receiver<bool>) -> Result<JoinHandle<()>> {
+    let (mut folder, looked) = look(folder).await?;
+    looked.context("the folder of --dev-functions")?;
+    Ok(tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
+            folder = match look(folder).await {
+                Ok((folder, Ok(()))) => folder,
+                Ok((folder, Err(error))) => {
+                    tracing::warn!("functions cannot be followed: {error}");
+                    folder
+                }
+                Err(error) => return tracing::error!("functions are no longer followed: {error}"),
+            };
+        }
+    }))
+}
+
+async fn look(mut folder: Folder) -> Result<(Folder, Result<(), crate::function::DeployError>)> {
+    let looked = tokio::task::spawn_blocking(move || {
+        let looked = folder.look();
+        (folder, looked)
+    });
+    looked.await.context("deploying panicked")
+}
+
+impl Host {
+    /// Where callers come in.
+    pub fn data_address(&self) -> SocketAddr {
+        self.data
+    }
+
+    /// Where operators come in.
+    pub fn control_address(&self) -> SocketAddr {
+        self.control
+    }
+
+    /// All metrics of this host.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
+    }
+
+    /// Refuses new invocations and waits, within bounds, for those in flight and for their answers to be written.
+    pub async fn drain(mut self) {
+        self.admission.drain();
+        if tokio::time::timeout(self.drain_timeout, self.admission.idle()).await.is_err() {
+            let left = self.telemetry.in_flight().get();
+            tracing::warn!(left, "invocations were still running after {} ms and are dropped", self.drain_timeout.as_millis());
+        }
+        // Nobody listens any more only where the tasks have ended already.
+        let _ = self.stop.send(true);
+        for task in self.tasks.drain(..) {
+            // A panic in a task was printed when it happened.
+            let _ = task.await;
+        }
+        let engine = self.engine.clone();
+        let _ = tokio::task::spawn_blocking(move || engine.stop()).await;
+        drop(self.guests);
+    }
+}

@@ -1,0 +1,220 @@
+//! HTTP as the command line speaks it: one blocking request, one bounded answer, every wait limited.
+//!
+//! It knows that an answer comes from a Tenon, and turns everything that is not an answer into a failure with a
+//! hint; it does not know what the answers mean. Blocking, because a command does one thing at a time.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use ureq::Agent;
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+
+use crate::failure::{Exit, Failure};
+
+/// Where a host listens when nothing else is said.
+pub(crate) const DEFAULT_HOST: &str = "http://127.0.0.1:8080";
+/// The largest body that is sent or kept of an answer.
+pub(crate) const BODY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The longest wait for a whole answer when the caller gives no timeout of its own.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
+/// The longest wait for a connection: a host that takes longer is as good as not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The address of a host's plane.
+#[derive(Clone, Debug)]
+pub(crate) struct Host {
+    base: String,
+    loopback: bool,
+}
+
+/// What is asked of a host.
+pub(crate) struct Question {
+    /// GET or POST.
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) path: String,
+    /// Headers beside those that HTTP itself needs.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body of a POST.
+    pub(crate) body: Vec<u8>,
+    /// The longest wait for the whole answer.
+    pub(crate) timeout: Duration,
+}
+
+/// What a Tenon said.
+pub(crate) struct Answer {
+    /// The status.
+    pub(crate) status: StatusCode,
+    /// All headers.
+    pub(crate) headers: HeaderMap,
+    /// The whole body.
+    pub(crate) body: Vec<u8>,
+    /// Seen from here: connecting, sending, waiting, receiving.
+    pub(crate) elapsed: Duration,
+}
+
+impl Question {
+    /// A GET without further headers.
+    pub(crate) fn get(path: &str) -> Self {
+        Self {
+            method: Method::GET,
+            path: path.to_owned(),
+            headers: Vec::new(),
+            body: Vec::new(),
+            timeout: ANSWER_TIMEOUT,
+        }
+    }
+}
+
+impl Answer {
+    /// A header's text, when it is there and is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether the body says that it is JSON (`application/json`, `application/problem+json`).
+    pub(crate) fn is_json(&self) -> bool {
+        let kind = self.header("content-type").unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        kind == "application/json" || kind.ends_with("+json")
+    }
+
+    /// Every answer of a Tenon has an id or is a problem document; a web server that happens to sit on the port does not.
+    fn is_from_tenon(&self) -> bool {
+        let problem = self.header("content-type").is_some_and(|kind| kind.starts_with("application/problem+json"));
+        problem || self.headers.contains_key("x-request-id")
+    }
+}
+
+impl Host {
+    /// Reads an address such as `http://127.0.0.1:8080` or `127.0.0.1:8080`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim().trim_end_matches('/');
+        if text.starts_with("https://") {
+            return Err(format!("`{text}`: https is not spoken here; give the http address of the host"));
+        }
+        let base = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+        let uri: Uri = base.parse().map_err(|error| format!("`{text}` is not an address: {error}"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(format!("`{text}` does not begin with http://"));
+        }
+        let name = uri.host().unwrap_or_default();
+        if name.is_empty() {
+            return Err(format!("`{text}` names no host"));
+        }
+        if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+            return Err(format!("`{text}` has a path; give only http://host:port"));
+        }
+        let address = name.trim_start_matches('[').trim_end_matches(']');
+        let loopback = name == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        Ok(Self { base, loopback })
+    }
+
+    /// The address as it was understood.
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
+    /// `host:port` of the address.
+    pub(crate) fn authority(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
+    /// Whether the host is on this machine.
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.loopback
+    }
+
+    /// Asks and waits for the whole answer, which is one of a Tenon.
+    pub(crate) fn ask(&self, question: Question) -> Result<Answer, Failure> {
+        let timeout = question.timeout;
+        let began = Instant::now();
+        let answer = self.send(question, began).map_err(|error| self.failure(&error, timeout))?;
+        if answer.is_from_tenon() {
+            return Ok(answer);
+        }
+        let server = answer.header("server").map(|name| format!(" (server: {name})")).unwrap_or_default();
+        let message = format!("what answers at {} is not a Tenon: status {}{server}", self.base, answer.status);
+        Err(Failure::new(Exit::Environment, message).hint("give the host's address with --host or TENON_HOST"))
+    }
+
+    fn send(&self, question: Question, began: Instant) -> Result<Answer, ureq::Error> {
+        let mut config = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(question.timeout))
+            .user_agent(concat!("tenon/", env!("CARGO_PKG_VERSION")));
+        if self.loopback {
+            // A proxy of the environment cannot reach this machine's loopback.
+            config = config.proxy(None);
+        }
+        let agent = config.build().new_agent();
+        let mut request =
+            Request::builder().method(question.method.clone()).uri(format!("{}{}", self.base, question.path));
+        for (name, value) in question.headers {
+            request = request.header(name, value);
+        }
+        let response = if question.method == Method::GET {
+            agent.run(request.body(())?)?
+        } else {
+            agent.run(request.body(question.body)?)?
+        };
+        let (head, body) = response.into_parts();
+        let body = body.into_with_config().limit(BODY_BYTES_MAX).read_to_vec()?;
+        Ok(Answer { status: head.status, headers: head.headers, body, elapsed: began.elapsed() })
+    }
+
+    fn failure(&self, error: &ureq::Error, timeout: Duration) -> Failure {
+        let base = &self.base;
+        let environment = |message: String| Failure::new(Exit::Environment, message);
+        match error {
+            ureq::Error::Io(io) if io.kind() == io::ErrorKind::ConnectionRefused => {
+                environment(format!("nothing listens at {base}"))
+                    .hint("start a host with `tenon serve`, or name another with --host or TENON_HOST")
+            }
+            ureq::Error::HostNotFound => {
+                environment(format!("the name in {base} does not resolve")).hint("check --host and TENON_HOST")
+            }
+            ureq::Error::Timeout(ureq::Timeout::Connect) => {
+                environment(format!("no connection to {base} within {} s", CONNECT_TIMEOUT.as_secs()))
+                    .hint("check the address, and that no firewall stands between")
+            }
+            ureq::Error::Timeout(_) => {
+                Failure::new(Exit::Capacity, format!("no answer from {base} within {} ms", timeout.as_millis()))
+                    .hint("see whether the host is busy (`tenon doctor`), or wait longer with --timeout-ms")
+            }
+            ureq::Error::Protocol(_) => environment(format!("what answers at {base} does not speak HTTP: {error}"))
+                .hint("give the host's address with --host or TENON_HOST"),
+            ureq::Error::BodyExceedsLimit(_) => {
+                Failure::new(Exit::Function, format!("the answer is larger than {BODY_BYTES_MAX} bytes"))
+                    .hint("ask for less, or fetch it with a tool that streams")
+            }
+            _ => environment(format!("asking {base} failed: {error}"))
+                .hint("`tenon doctor` says what is wrong on this machine"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_with_and_without_a_scheme() {
+        for (text, base, loopback) in [
+            ("http://127.0.0.1:8080/", "http://127.0.0.1:8080", true),
+            ("localhost:9000", "http://localhost:9000", true),
+            ("http://[::1]:8080", "http://[::1]:8080", true),
+            ("http://gpu-1.example:80", "http://gpu-1.example:80", false),
+        ] {
+            let host = Host::parse(text).expect(text);
+            assert_eq!((host.base(), host.is_loopback()), (base, loopback));
+        }
+        for text in ["", "https://x", "ftp://x", "http://x/y", "http://x?y", "http://:80", "a b"] {
+            assert!(Host::parse(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Standard output: tables and colour for people, JSON for machines, bytes as they are.
+//!
+//! It knows nothing of what is written. Whether colour is shown is decided by anstream alone (terminal, NO_COLOR);
+//! everything that came from a host loses its control characters before it reaches a table.
+
+use std::io::{self, IsTerminal, Write};
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::Value;
+
+use crate::failure::{Exit, Failure, Stop, printable};
+
+/// Shown for what a host does not say.
+pub(crate) const MISSING: &str = "-";
+
+/// Rows of text under headings, columns aligned, without borders.
+pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.iter().map(|name| name.to_uppercase()));
+    table.add_rows(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect::<Vec<_>>()));
+    // Every cell is padded by one on both sides; at the edges that is only noise.
+    let lines: Vec<_> =
+        table.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// Writes a line of text.
+pub(crate) fn line(text: &str) -> io::Result<()> {
+    writeln!(anstream::stdout().lock(), "{text}")
+}
+
+/// The colour of a state, so that a table and a list speak alike.
+pub(crate) fn state_style(state: &str) -> Style {
+    match state {
+        "ready" | "ok" => AnsiColor::Green.on_default(),
+        "loading" | "warn" => AnsiColor::Yellow.on_default(),
+        "failed" | "refused" | "fail" => AnsiColor::Red.on_default(),
+        _ => Style::new(),
+    }
+}
+
+/// Writes JSON: indented on a terminal, one line elsewhere.
+pub(crate) fn json(value: &Value) -> io::Result<()> {
+    let text = if io::stdout().is_terminal() { format!("{value:#}") } else { value.to_string() };
+    line(&text)
+}
+
+/// Writes bytes as they are; on a terminal the prompt still begins on a line of its own.
+pub(crate) fn bytes(body: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(body)?;
+    if out.is_terminal() && !body.ends_with(b"\n") {
+        out.write_all(b"\n")?;
+    }
+    out.flush()
+}
+
+/// A member of a JSON object as the text of a cell.
+pub(crate) fn cell(object: &Value, name: &str) -> String {
+    match &object[name] {
+        Value::Null => MISSING.to_owned(),
+        Value::String(text) if text.is_empty() => MISSING.to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The list under `name` in a host's answer, or a failure when the answer is not of that shape.
+pub(crate) fn list<'a>(document: &'a Value, name: &str, base: &str) -> Result<&'a Vec<Value>, Stop> {
+    document[name].as_array().ok_or_else(|| {
+        let message = format!("the answer of {base} has no list `{name}`");
+        Failure::new(Exit::Environment, message).hint("is this a Tenon of about this age? `tenon doctor` says").into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn tables_are_aligned_and_defused() {
+        let rows = vec![vec!["minilm@1".into(), "ready".into()], vec!["x\u{1b}[2J".into(), MISSING.into()]];
+        assert_eq!(table(&["model", "state"], &rows), "MODEL     STATE\nminilm@1  ready\nx\u{fffd}[2J     -");
+    }
+
+    #[test]
+    fn cells_show_what_is_there() {
+        let object = json!({ "version": 1, "name": "a", "empty": "", "none": null });
+        let cells = ["version", "name", "empty", "none", "absent"].map(|name| cell(&object, name));
+        assert_eq!(cells, ["1", "a", "-", "-", "-"]);
+    }
+
+    #[test]
+    fn an_answer_of_another_shape_is_refused() {
+        assert!(list(&json!({ "models": [] }), "models", "x").is_ok());
+        assert!(list(&json!([1]), "models", "x").is_err());
+    }
+}

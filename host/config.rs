@@ -1,0 +1,187 @@
+//! Configuration: `tenon.toml`, overridden by `TENON_…` variables, overridden by flags. Owns the order and the errors;
+//! every room owns its own section, its defaults and its rules.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::Parser;
+use serde::Deserialize;
+
+use crate::{engine, function, http, sandbox};
+
+/// The largest configuration file that is read.
+const MAX_BYTES: u64 = 1 << 20;
+/// Read where no `--config` is given and the file is there.
+const DEFAULT_FILE: &str = "tenon.toml";
+
+/// The command line of `tenon-host`. Each flag has a variable of the same name with `TENON_`.
+#[derive(Debug, Default, Parser)]
+#[command(name = "tenon-host", version, about = "The Tenon host: models, batches, sandboxed plugins")]
+pub struct Flags {
+    /// Configuration file [default: tenon.toml, where it is there]
+    #[arg(long, value_name = "FILE", env = "TENON_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Address of the data plane [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR", env = "TENON_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Address of the control plane [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR", env = "TENON_CONTROL_LISTEN")]
+    pub control_listen: Option<SocketAddr>,
+    /// Folder of the model repository [default: ./models]
+    #[arg(long, value_name = "DIR", env = "TENON_MODELS")]
+    pub models: Option<PathBuf>,
+    /// Folder for what the host keeps: token, profiles [default: ./data]
+    #[arg(long, value_name = "DIR", env = "TENON_DATA")]
+    pub data: Option<PathBuf>,
+    /// Folder of functions, `<tenant>/<function>/function.toml`, loaded again when they change
+    #[arg(long, value_name = "DIR", env = "TENON_DEV_FUNCTIONS")]
+    pub dev_functions: Option<PathBuf>,
+    /// Check the configuration and stop
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Both planes.
+    pub http: http::Config,
+    /// Models and lanes.
+    pub engine: engine::Config,
+    /// Instances and host calls.
+    pub sandbox: sandbox::Config,
+    /// What invocations, tenants and the host may hold.
+    pub limits: function::Config,
+    /// Threads.
+    pub threads: Threads,
+    /// Folder of functions for development.
+    pub dev_functions: Option<PathBuf>,
+}
+
+/// Sizes of the sets of threads; 0 stands for "from the number of cores".
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Threads {
+    /// Connections, HTTP, timers.
+    pub reactor: usize,
+    /// Guest code and host calls.
+    pub guests: usize,
+}
+
+impl Threads {
+    fn cores() -> usize {
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    /// Reactor threads in force: half the cores.
+    pub fn reactor(&self) -> usize {
+        if self.reactor == 0 { Self::cores().div_ceil(2) } else { self.reactor }
+    }
+
+    /// Guest threads in force: one for each core.
+    pub fn guests(&self) -> usize {
+        if self.guests == 0 { Self::cores() } else { self.guests }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum ConfigError {
+    #[error("cannot read {}: {reason}", path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    #[error("{}: {reason}", path.display())]
+    Syntax { path: PathBuf, reason: String },
+    #[error("configuration: {0}")]
+    Value(String),
+}
+
+impl Config {
+    /// File, then variables and flags (clap has merged those two).
+    pub fn load(flags: &Flags) -> Result<Self, ConfigError> {
+        let mut config = match &flags.config {
+            Some(path) => Self::read(path)?,
+            None if Path::new(DEFAULT_FILE).is_file() => Self::read(Path::new(DEFAULT_FILE))?,
+            None => Self::default(),
+        };
+        let set = |target: &mut PathBuf, flag: &Option<PathBuf>| {
+            if let Some(value) = flag {
+                target.clone_from(value);
+            }
+        };
+        set(&mut config.engine.models, &flags.models);
+        set(&mut config.engine.data, &flags.data);
+        config.http.listen = flags.listen.unwrap_or(config.http.listen);
+        config.http.control_listen = flags.control_listen.unwrap_or(config.http.control_listen);
+        config.dev_functions = flags.dev_functions.clone().or(config.dev_functions);
+        config.validate()?;
+        Ok(config)
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |reason: String| ConfigError::Unreadable { path: path.into(), reason };
+        let size = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
+        if size > MAX_BYTES {
+            return Err(unreadable(format!("it has {size} bytes, at most {MAX_BYTES} are read")));
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+        toml::from_str(&text).map_err(|error| {
+            let hint = nearest_hint(error.message());
+            ConfigError::Syntax { path: path.into(), reason: format!("{}{hint}", error.to_string().trim_end()) }
+        })
+    }
+
+    /// Every room's rules.
+    fn validate(&self) -> Result<(), ConfigError> {
+        let rooms = [self.http.validate(), self.engine.validate().map_err(|error| error.to_string()), self.sandbox.validate(), self.limits.validate()];
+        rooms.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)?;
+        const MAX_THREADS: usize = 1024;
+        if self.threads.reactor > MAX_THREADS || self.threads.guests > MAX_THREADS {
+            return Err(ConfigError::Value(format!("threads.reactor and threads.guests are at most {MAX_THREADS}")));
+        }
+        Ok(())
+    }
+}
+
+/// For serde's "unknown field `x`, expected one of `a`, `b`": the known key that is nearest to the unknown one.
+pub fn nearest_hint(message: &str) -> String {
+    let Some(rest) = message.strip_prefix("unknown field ") else { return String::new() };
+    let mut names = rest.split('`').skip(1).step_by(2);
+    let Some(unknown) = names.next() else { return String::new() };
+    let near = names.map(|known| (strsim::jaro_winkler(unknown, known), known));
+    match near.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
+        Some((closeness, known)) if closeness > 0.7 => format!("\nhint: did you mean `{known}`?"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_known_one() {
+        let error = toml::from_str::<Config>("[sandbox]\nmax_instance = 3").unwrap_err();
+        assert_eq!(nearest_hint(error.message()), "\nhint: did you mean `max_instances`?");
+        assert_eq!(nearest_hint("invalid type"), "");
+        assert_eq!(nearest_hint("unknown field `zzz`, expected one of `limits`, `http`"), "");
+    }
+
+    #[test]
+    fn flags_override_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("tenon.toml");
+        std::fs::write(&file, "[http]\nlisten = \"127.0.0.1:1\"\ncontrol_listen = \"127.0.0.1:2\"\n").unwrap();
+        let flags = Flags { config: Some(file.clone()), listen: "127.0.0.1:3".parse().ok(), ..Flags::default() };
+        let config = Config::load(&flags).unwrap();
+        assert_eq!((config.http.listen.port(), config.http.control_listen.port()), (3, 2));
+        std::fs::write(&file, "[sandbox]\nmax_instances = 0\n").unwrap();
+        assert!(Config::load(&flags).unwrap_err().to_string().contains("sandbox.max_instances"));
+        std::fs::write(&file, "[http]\nlisten = 3\n").unwrap();
+        assert!(Config::load(&flags).unwrap_err().to_string().contains("line 2"));
+        assert!(Config::load(&Flags { config: Some("nowhere.toml".into()), ..Flags::default() }).is_err());
+    }
+}

@@ -1,0 +1,113 @@
+//! The seam between the engine and whatever computes: three small traits, one for each moment in a model's life.
+//!
+//! Owns what a backend must do; refuses to know how (libtorch, a fake, later others) and what rows mean. A backend is
+//! given the rows of a batch one by one and not as a stacked buffer, because a device copies each row from its pinned
+//! memory straight into its slice of the batch, while a CPU lane stacks them first: both stay the backend's choice.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use super::batch::Batch;
+use crate::tensor::{Datatype, HeapStaging, Signature, Staging};
+
+/// Where an instance computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// A lane on the host's processor.
+    Cpu,
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+        }
+    }
+}
+
+/// What a backend says when it cannot: one readable line, fit for an operator's log and a tenant's answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BackendError(pub String);
+
+/// Something that can load model files. Once per process.
+pub trait Backend: Send + Sync {
+    /// As the Open Inference Protocol's `platform` tells it.
+    fn platform(&self) -> &'static str;
+
+    /// What measured times depend on beside model and device: releases, threads.
+    fn fingerprint(&self) -> String;
+
+    /// Reads a model file; what comes back is shared read-only by all instances.
+    fn load(&self, file: &Path, signature: &Arc<Signature>, device: Device) -> Result<Arc<dyn Loaded>, BackendError>;
+
+    /// Memory that rows are written into and copied to the device from.
+    fn staging(&self) -> Arc<dyn Staging> {
+        Arc::new(HeapStaging)
+    }
+}
+
+/// A model in memory. Once per model version and device.
+pub trait Loaded: Send + Sync {
+    /// What one lane needs to run it. Called on the lane's thread, which the instance never leaves: streams, events and
+    /// batch tensors belong to it.
+    fn instance(&self) -> Result<Box<dyn Instance>, BackendError>;
+}
+
+/// Shows the outputs of a batch while they lie in the backend's memory, so that each row is copied out once.
+pub type Read<'a> = dyn FnMut(&[Dense<'_>]) -> Result<(), BackendError> + 'a;
+
+/// One execution lane of a model.
+pub trait Instance {
+    /// Runs a batch and shows its outputs, in the signature's order, before it returns. An error says that the batch as
+    /// a whole threw; the engine then finds out which row it was.
+    fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError>;
+}
+
+/// A dense tensor in host memory: row-major, every row as long as the batch's longest.
+#[derive(Clone, Debug)]
+pub struct Dense<'a> {
+    /// The type of the elements; `None` if the protocol has no name for it.
+    pub datatype: Option<Datatype>,
+    /// Rows first.
+    pub shape: Vec<u64>,
+    /// The elements.
+    pub bytes: &'a [u8],
+}
+
+/// The longest text of a backend that is passed on.
+const MAX_DETAIL_CHARACTERS: usize = 300;
+
+impl BackendError {
+    /// One readable line of a library's error text: the first line that says something, cut to a bounded length.
+    pub fn one_line(text: &str) -> Self {
+        let is_noise = |line: &&str| {
+            let line = line.trim();
+            let heading = ["Traceback", "The following operation failed", "Serialized"];
+            line.is_empty()
+                || heading.iter().any(|noise| line.starts_with(noise))
+                || line.starts_with("File \"")
+                || line.chars().all(|character| "~ ^.<->H".contains(character))
+        };
+        // TorchScript puts the cause last, after the model's own source; a plain error has it first.
+        let cause = text.lines().rev().find(|line| line.trim_start().starts_with("RuntimeError:"));
+        let line = cause.or_else(|| text.lines().find(|line| !is_noise(line))).unwrap_or("no reason was given");
+        let printable = line.trim().chars().filter(|character| !character.is_control());
+        Self(printable.take(MAX_DETAIL_CHARACTERS).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_libtorch_error_the_cause_remains() {
+        let text = "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript, serialized \
+                    code (most recent call last):\n  File \"code/__torch__.py\", line 5, in forward\n    return x\n    \
+                    ~~~~~ <--- HERE\n\nRuntimeError: index out of range in self\n";
+        assert_eq!(BackendError::one_line(text).0, "RuntimeError: index out of range in self");
+        assert_eq!(BackendError::one_line("\n  broken file\nframe #0: x").0, "broken file");
+        assert_eq!(BackendError::one_line("").0, "no reason was given");
+        assert_eq!(BackendError::one_line(&"x".repeat(1000)).0.len(), MAX_DETAIL_CHARACTERS);
+    }
+}

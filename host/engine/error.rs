@@ -1,0 +1,92 @@
+//! What can go wrong with a model and with an inference. Owns the words that a caller or an operator reads; refuses to
+//! know statuses and headers, which the edge makes of `fault()` and the variant.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::check::ContractError;
+use crate::{
+    account::{Holder, OverLimit},
+    invocation::Fault,
+};
+
+/// Why the engine did not start, or does not have a model.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum EngineError {
+    #[error("engine configuration: {0}")]
+    Config(String),
+    #[error("the model repository {} cannot be read", path.display())]
+    Repository { path: PathBuf, source: std::io::Error },
+    #[error("there is no model `{model}`; there are: {known}")]
+    NotFound { model: String, known: String },
+    #[error("the model `{model}` could not be loaded: {reason}")]
+    Failed { model: String, reason: String },
+    #[error("`{0}` does not name a model: write `name`, `name@serving` or `name@3`")]
+    Reference(String),
+}
+
+impl EngineError {
+    /// Who is to blame.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NotFound { .. } | Self::Reference(_) => Fault::Function,
+            Self::Config(_) | Self::Repository { .. } | Self::Failed { .. } => Fault::Host,
+        }
+    }
+}
+
+/// Why one model cannot serve; what an operator reads beside its name.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum LoadError {
+    #[error("{}: {message}", file.display())]
+    Manifest { file: PathBuf, message: String },
+    #[error("{}: {source}", file.display())]
+    Read { file: PathBuf, source: std::io::Error },
+    #[error("{} has no version: expected a folder with a number for a name, such as `1`", folder.display())]
+    NoVersion { folder: PathBuf },
+    #[error("{}: {detail}", file.display())]
+    Backend { file: PathBuf, detail: String },
+    #[error("the first rows failed: {0}")]
+    WarmUp(String),
+    #[error("a lane's thread could not be started: {0}")]
+    Thread(String),
+}
+
+/// Why an inference has no outputs.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum InferError {
+    /// The rows are not what the model's signature says; nothing was queued.
+    #[error("model `{model}`: {violation}")]
+    Contract { model: String, violation: ContractError },
+    #[error("an inference of model `{model}` has at most {limit} rows, this one has {rows}")]
+    TooManyRows { model: String, rows: usize, limit: usize },
+    #[error("the queue of model `{model}` is full")]
+    QueueFull { model: String, retry_after: Duration },
+    #[error("no instance of model `{model}` was free in time")]
+    QueueTimeout { model: String },
+    #[error("the deadline passed while rows waited for model `{model}`")]
+    Deadline { model: String },
+    #[error("model `{model}` failed on these rows: {detail}")]
+    ModelFailed { model: String, detail: String },
+    #[error("model `{model}` is being stopped")]
+    Unavailable { model: String },
+    /// The outputs would not fit in the account.
+    #[error(transparent)]
+    Memory(#[from] OverLimit),
+}
+
+impl InferError {
+    /// Who is to blame.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::TooManyRows { .. } => Fault::Caller,
+            Self::Contract { .. } | Self::Memory(OverLimit { holder: Holder::Invocation, .. }) => Fault::Function,
+            Self::QueueFull { .. } | Self::QueueTimeout { .. } | Self::Deadline { .. } | Self::Memory(_) => {
+                Fault::Capacity
+            }
+            Self::ModelFailed { .. } | Self::Unavailable { .. } => Fault::Host,
+        }
+    }
+}

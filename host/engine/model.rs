@@ -1,0 +1,242 @@
+//! A model version that serves: its files, its queue, its lanes. Owns how one is brought up and taken down and how an
+//! inference enters; refuses to know which other models there are.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Config, WarmUp,
+    backend::{Backend, BackendError, Instance},
+    check,
+    error::{InferError, LoadError},
+    instance::{Ground, Lane},
+    manifest::Manifest,
+    profile::{Key, Profile},
+    queue::Limits,
+    repository::{self, Found},
+    ticket::{Answer, Ticket},
+    waiting::Waiting,
+    warm_up,
+};
+use crate::{
+    account::Charge,
+    invocation::{Invocation, Outputs, Stage},
+    telemetry::ModelMetrics,
+    tensor::{Signature, Tensor},
+};
+
+/// Where profiles lie in the data folder.
+const PROFILES: &str = "profiles";
+
+/// A model version that serves.
+#[derive(Debug)]
+pub struct Model {
+    name: String,
+    version: u64,
+    folder: PathBuf,
+    manifest: Manifest,
+    waiting: Arc<Waiting>,
+    lanes: Mutex<Vec<Lane>>,
+    instances: usize,
+}
+
+impl Model {
+    /// Loads a version, measures it or finds its profile, and starts its lanes.
+    pub(super) fn start(
+        found: &Found,
+        version: u64,
+        config: &Config,
+        backend: &dyn Backend,
+        metrics: ModelMetrics,
+    ) -> Result<Arc<Self>, LoadError> {
+        let manifest = Manifest::read(&found.manifest())?;
+        let file = found.model_file(version);
+        let key = Key {
+            model: repository::digest(&file)?,
+            device: manifest.device.to_string(),
+            backend: backend.fingerprint(),
+        };
+        let failed = |error: BackendError| LoadError::Backend { file: file.clone(), detail: error.0 };
+        let loaded = backend.load(&file, &manifest.signature, manifest.device).map_err(failed)?;
+        let warm = |instance: &mut dyn Instance| profile(key, &manifest, config, instance);
+        let profile = warm(&mut *loaded.instance().map_err(failed)?).map_err(|error| LoadError::WarmUp(error.0))?;
+        let limits = Limits {
+            rows: manifest.max_batch_size,
+            elements: manifest.max_batch_elements,
+            time: manifest.max_batch,
+            delay: manifest.max_queue_delay,
+            profile: Some(Arc::new(profile)),
+        };
+        let instances = manifest.instances.min(config.lanes());
+        let waiting = Waiting::new(&found.name, limits, manifest.max_queue_size, instances, metrics.clone());
+        let first_row = warm_up::shapes(&manifest.buckets).swap_remove(0);
+        let (model, plan) = (found.name.clone(), manifest.plan.clone());
+        let ground = Arc::new(Ground { model, plan, loaded, first_row, waiting: waiting.clone(), metrics });
+        let lanes: Result<Vec<_>, _> = (0..instances).map(|number| Lane::start(&ground, number)).collect();
+        // Lanes that did start must not wait for rows that never come.
+        let lanes = lanes.inspect_err(|_| waiting.close())?;
+        let (name, folder) = (found.name.clone(), found.version(version));
+        Ok(Arc::new(Self { name, version, folder, manifest, waiting, lanes: Mutex::new(lanes), instances }))
+    }
+
+    /// The name of its folder in the repository.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What it takes and gives.
+    pub fn signature(&self) -> &Signature {
+        &self.manifest.signature
+    }
+
+    /// A file beside the model file, such as `tokenizer.json`.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// How many rows a batch may have.
+    pub fn max_batch_size(&self) -> usize {
+        self.manifest.max_batch_size
+    }
+
+    /// How many lanes it has.
+    pub fn instances(&self) -> usize {
+        self.instances
+    }
+
+    /// How many rows wait.
+    pub fn queue_rows(&self) -> usize {
+        self.waiting.rows()
+    }
+
+    /// Where it computes.
+    pub(super) fn device(&self) -> String {
+        self.manifest.device.to_string()
+    }
+
+    /// Admission: refuses while the queue is full, before a request's body is read.
+    pub fn room(&self) -> Result<(), InferError> {
+        self.waiting.room()
+    }
+
+    /// Checks every row against the signature, charges the outputs to the invocation, then queues all rows or none.
+    pub fn infer(
+        self: &Arc<Self>,
+        inputs: Vec<(String, Tensor)>,
+        charges: Vec<Arc<Charge>>,
+        invocation: &Arc<Invocation>,
+    ) -> Result<Pending, InferError> {
+        let (plan, limit) = (&*self.manifest.plan, self.manifest.max_request_rows);
+        // Before the values are looked at: refusing must be cheap.
+        let rows = inputs.iter().map(|(_, tensor)| tensor.layout.rows()).max().unwrap_or(0);
+        if rows > limit {
+            return Err(InferError::TooManyRows { model: self.name.clone(), rows, limit });
+        }
+        let contract = |violation| InferError::Contract { model: self.name.clone(), violation };
+        let checked = check::check(plan, inputs).map_err(contract)?;
+        let queued = Instant::now();
+        let give_up = queued + self.manifest.queue_timeout;
+        let (ticket, answer) = Ticket::new(plan, checked, charges, invocation, queued)?;
+        let ticket = Arc::new(ticket);
+        self.waiting.submit(&ticket, give_up)?;
+        Ok(Pending { model: self.clone(), ticket, answer, give_up, answered: false })
+    }
+
+    /// Admits nothing more and answers what waits; `join` waits for the lanes.
+    pub(super) fn close(&self) {
+        self.waiting.close();
+    }
+
+    /// Waits for the lanes' last batches, at most until then.
+    pub(super) fn join(&self, until: Instant) {
+        let lanes = std::mem::take(&mut *self.lanes.lock().unwrap_or_else(PoisonError::into_inner));
+        lanes.into_iter().for_each(|lane| lane.join(until));
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        // Lanes hold no model: when its last user lets go, they end after the batch that they are in.
+        self.waiting.close();
+    }
+}
+
+/// The stored profile after a first run, or a new one.
+fn profile(
+    key: Key,
+    manifest: &Manifest,
+    config: &Config,
+    instance: &mut dyn Instance,
+) -> Result<Profile, BackendError> {
+    let (plan, shapes) = (&manifest.plan, warm_up::shapes(&manifest.buckets));
+    let folder: &Path = &config.data.join(PROFILES);
+    if let Some(profile) = Profile::read(folder, &key) {
+        // Lanes run their first row themselves; a full warm-up meets every shape once more.
+        let again = if config.warm_up == WarmUp::Full { &shapes[..] } else { &[] };
+        for lengths in again {
+            warm_up::run(instance, plan, 1, lengths)?;
+        }
+        return Ok(profile);
+    }
+    let run = |rows: usize, lengths: &[u64]| warm_up::run(instance, plan, rows, lengths);
+    let profile = Profile::measure(key, &shapes, manifest.max_batch_size, run)?;
+    if let Err(error) = profile.write(folder) {
+        tracing::warn!(folder = %folder.display(), %error, "the profile is not stored: it will be measured again");
+    }
+    Ok(profile)
+}
+
+/// An inference on its way. Dropping it withdraws the rows that are in no batch yet.
+#[derive(Debug)]
+#[must_use = "dropping it withdraws the rows"]
+pub struct Pending {
+    model: Arc<Model>,
+    ticket: Arc<Ticket>,
+    answer: oneshot::Receiver<Answer>,
+    give_up: Instant,
+    answered: bool,
+}
+
+impl Pending {
+    /// The outputs of all rows. Adds the times in queue and on instances to the invocation.
+    pub async fn outputs(mut self) -> Result<Outputs, InferError> {
+        let stages = &self.ticket.invocation.stages;
+        let answer = match tokio::time::timeout_at(self.give_up.into(), &mut self.answer).await {
+            Ok(answer) => answer,
+            Err(_) if self.model.waiting.give_up(&self.ticket) => {
+                stages.add(Stage::Queue, self.ticket.queued().elapsed());
+                self.answered = true;
+                return Err(InferError::QueueTimeout { model: self.model.name.clone() });
+            }
+            // Some rows are on an instance: what was begun has until the invocation's deadline.
+            Err(_) => (&mut self.answer).await,
+        };
+        self.answered = true;
+        let Ok(answer) = answer else {
+            return Err(InferError::Unavailable { model: self.model.name.clone() });
+        };
+        stages.add(Stage::Queue, answer.queue);
+        if answer.infer > Duration::ZERO {
+            stages.add(Stage::Infer, answer.infer);
+        }
+        answer.result
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.model.waiting.withdraw(&self.ticket);
+        }
+    }
+}

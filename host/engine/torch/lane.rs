@@ -1,0 +1,165 @@
+//! One lane's use of a module: rows into input tensors, forward, outputs shown where they lie.
+
+use std::sync::Arc;
+
+use tch::{CModule, IValue, Kind, TchError, Tensor};
+
+use super::datatype;
+use crate::{
+    engine::{BackendError, Batch, Dense, Input, Instance, Read},
+    tensor::Signature,
+};
+
+/// What `tch` says when `forward_ts` meets a tuple.
+const NO_TENSOR: &str = "forward did not return a tensor";
+
+/// One readable line of what libtorch said.
+pub(super) fn said(error: TchError) -> BackendError {
+    BackendError::one_line(&match error {
+        TchError::Torch(text) => text,
+        other => other.to_string(),
+    })
+}
+
+/// A lane's module and the memory that its batches are stacked in.
+pub(super) struct Lane {
+    module: Arc<CModule>,
+    signature: Arc<Signature>,
+    stacks: Vec<Stack>,
+    /// Whether `forward` was seen to give one plain tensor, or might.
+    gives_tensor: bool,
+}
+
+impl Lane {
+    pub(super) fn new(module: Arc<CModule>, signature: Arc<Signature>) -> Result<Self, BackendError> {
+        let stacks = signature.inputs.iter().map(|_| Stack::empty()).collect::<Result<_, _>>()?;
+        let gives_tensor = signature.outputs.len() == 1;
+        Ok(Self { module, signature, stacks, gives_tensor })
+    }
+
+    /// `tch` leaks the inputs' headers when `forward_is` throws (their memory is the lane's own), and does not when
+    /// `forward_ts` does: so the latter is used for every model that allows it.
+    fn forward(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, BackendError> {
+        if self.gives_tensor {
+            match self.module.forward_ts(&inputs) {
+                Ok(tensor) => return Ok(vec![tensor]),
+                Err(TchError::Torch(text)) if text.contains(NO_TENSOR) => self.gives_tensor = false,
+                Err(error) => return Err(said(error)),
+            }
+        }
+        let inputs: Vec<IValue> = inputs.into_iter().map(IValue::Tensor).collect();
+        let output = self.module.forward_is(&inputs).map_err(said)?;
+        self.in_order(output)
+    }
+
+    /// The outputs in the signature's order: a tensor, a tuple or list of them, or a dictionary by name.
+    fn in_order(&self, value: IValue) -> Result<Vec<Tensor>, BackendError> {
+        let odd = || BackendError("an output is neither a tensor nor a tuple, list or dictionary of tensors".into());
+        let tensor = |value| if let IValue::Tensor(tensor) = value { Ok(tensor) } else { Err(odd()) };
+        match value {
+            IValue::Tensor(tensor) => Ok(vec![tensor]),
+            IValue::TensorList(tensors) => Ok(tensors),
+            IValue::Tuple(values) | IValue::GenericList(values) => values.into_iter().map(tensor).collect(),
+            IValue::GenericDict(mut entries) => {
+                let mut named = |name: &str| {
+                    let is_named = |(key, _): &(IValue, IValue)| matches!(key, IValue::String(key) if key == name);
+                    let found = entries.iter().position(is_named);
+                    let missing = || BackendError(format!("the model's dictionary has no output `{name}`"));
+                    tensor(entries.swap_remove(found.ok_or_else(missing)?).1)
+                };
+                self.signature.outputs.iter().map(|output| named(&output.name)).collect()
+            }
+            _ => Err(odd()),
+        }
+    }
+}
+
+impl Instance for Lane {
+    fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
+        let _no_grad = tch::no_grad_guard();
+        let inputs = batch.inputs().iter().zip(&mut self.stacks).map(|(input, stack)| stack.tensor(input));
+        let inputs: Vec<Tensor> = inputs.collect::<Result<_, _>>()?;
+        let outputs = self.forward(inputs)?.iter().map(plain).collect::<Result<Vec<_>, _>>()?;
+        read(&outputs.iter().map(dense).collect::<Result<Vec<_>, _>>()?)
+    }
+}
+
+/// Memory that the rows of one input are stacked in, kept from batch to batch: libtorch's own, aligned as its kernels
+/// like it.
+struct Stack(Tensor);
+
+impl Stack {
+    fn empty() -> Result<Self, BackendError> {
+        Self::of(0)
+    }
+
+    fn of(bytes: usize) -> Result<Self, BackendError> {
+        Tensor::f_empty([bytes as i64], (Kind::Uint8, tch::Device::Cpu)).map(Self).map_err(said)
+    }
+
+    /// Stacks the rows of an input and shows them as a tensor. It must be gone before the next batch is stacked: `run`
+    /// drops it with the batch's outputs.
+    fn tensor(&mut self, input: &Input<'_>) -> Result<Tensor, BackendError> {
+        let kind = datatype::kind(input.spec().kind.datatype);
+        let kind = kind.ok_or_else(|| BackendError("a datatype that libtorch does not know".into()))?;
+        let bytes = input.byte_length();
+        if self.0.size().first().is_none_or(|held| (*held as usize) < bytes) {
+            *self = Self::of(bytes)?;
+        }
+        let stacked = bytes_mut(&mut self.0, bytes)?;
+        input.stack(stacked);
+        let shape: Vec<i64> = input.shape().iter().map(|extent| *extent as i64).collect();
+        view(stacked, &shape, kind)
+    }
+}
+
+/// On the CPU, dense and row-major: as it is, in nearly every case.
+fn plain(tensor: &Tensor) -> Result<Tensor, BackendError> {
+    if tensor.is_sparse() {
+        return Err(BackendError("an output is sparse".into()));
+    }
+    let tensor = tensor.f_to(tch::Device::Cpu).map_err(said)?;
+    tensor.f_contiguous().map_err(said)
+}
+
+fn dense(tensor: &Tensor) -> Result<Dense<'_>, BackendError> {
+    let kind = tensor.f_kind().map_err(said)?;
+    let shape: Vec<u64> = tensor.size().iter().map(|extent| *extent as u64).collect();
+    let bytes = shape.iter().product::<u64>() as usize * kind.elt_size_in_bytes();
+    Ok(Dense { datatype: datatype::datatype(kind), shape, bytes: bytes_of(tensor, bytes)? })
+}
+
+#[expect(
+    unsafe_code,
+    reason = "libtorch hands out its memory as a pointer; a copy in between would double the traffic"
+)]
+fn bytes_mut(tensor: &mut Tensor, length: usize) -> Result<&mut [u8], BackendError> {
+    let pointer = tensor.data_ptr().cast::<u8>();
+    if pointer.is_null() {
+        return Err(BackendError("libtorch gave a tensor without memory".into()));
+    }
+    // SAFETY: the tensor is a `Stack`'s: bytes, at least `length` of them, contiguous, on the CPU, shared with nobody
+    // but views that are gone; it is borrowed for as long as the slice lives. Any bytes are valid `u8`.
+    Ok(unsafe { std::slice::from_raw_parts_mut(pointer, length) })
+}
+
+#[expect(unsafe_code, reason = "libtorch computes on the stacked rows where they lie")]
+fn view(bytes: &[u8], shape: &[i64], kind: Kind) -> Result<Tensor, BackendError> {
+    // SAFETY: `bytes` is as long as shape and kind say (`Input::byte_length`) and aligned by libtorch's allocator. The
+    // memory is the lane's and outlives the view, which `run` drops before the next batch is stacked.
+    unsafe { Tensor::f_from_blob(bytes.as_ptr(), shape, &[], kind, tch::Device::Cpu) }.map_err(said)
+}
+
+#[expect(unsafe_code, reason = "libtorch hands out its memory as a pointer; copying it first would double the traffic")]
+fn bytes_of(tensor: &Tensor, length: usize) -> Result<&[u8], BackendError> {
+    if length == 0 {
+        return Ok(&[]);
+    }
+    let pointer = tensor.data_ptr().cast::<u8>().cast_const();
+    if pointer.is_null() {
+        return Err(BackendError("libtorch gave an output without memory".into()));
+    }
+    // SAFETY: `plain` made the tensor contiguous on the CPU, `length` is the size of its shape and kind, nothing writes
+    // to it any more, and it is borrowed for as long as the slice lives.
+    Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
+}

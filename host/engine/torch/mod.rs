@@ -1,0 +1,76 @@
+//! libtorch: TorchScript modules on CPU lanes. The only room of the host that knows `tch`.
+//!
+//! Owns loading and the process-wide settings; `lane` runs batches. Every call that can throw in C++ goes through the
+//! variant that returns the error: an exception must never unwind through Rust.
+
+mod datatype;
+mod lane;
+#[cfg(test)]
+mod tests;
+
+use std::{path::Path, sync::Arc};
+
+use tch::CModule;
+
+use super::{Backend, BackendError, Device, Instance, Loaded};
+use crate::tensor::Signature;
+use lane::Lane;
+
+/// The release that this program is linked against.
+const LIBTORCH: &str = "2.11.0";
+/// One thread for each lane: two of them spin against each other when the cores are busy.
+pub const DEFAULT_INTRA_OP_THREADS: usize = 1;
+
+/// libtorch as a backend.
+#[derive(Debug)]
+pub struct Torch {
+    intra_op_threads: usize,
+}
+
+impl Default for Torch {
+    fn default() -> Self {
+        Self::new(DEFAULT_INTRA_OP_THREADS)
+    }
+}
+
+impl Torch {
+    /// Sets how many threads one operation may use. Holds for the whole process: make one.
+    pub fn new(intra_op_threads: usize) -> Self {
+        let intra_op_threads = intra_op_threads.max(1);
+        tch::set_num_threads(i32::try_from(intra_op_threads).unwrap_or(i32::MAX));
+        Self { intra_op_threads }
+    }
+}
+
+impl Backend for Torch {
+    fn platform(&self) -> &'static str {
+        "pytorch_torchscript"
+    }
+
+    fn fingerprint(&self) -> String {
+        format!("libtorch-{LIBTORCH}-threads-{}", self.intra_op_threads)
+    }
+
+    fn load(&self, file: &Path, signature: &Arc<Signature>, device: Device) -> Result<Arc<dyn Loaded>, BackendError> {
+        for tensor in signature.inputs.iter().chain(&signature.outputs) {
+            datatype::kind(tensor.kind.datatype).ok_or_else(|| {
+                BackendError(format!("`{}`: libtorch does not compute with {}", tensor.name, tensor.kind.datatype))
+            })?;
+        }
+        let Device::Cpu = device;
+        let mut module = CModule::load_on_device(file, tch::Device::Cpu).map_err(lane::said)?;
+        module.f_set_eval().map_err(lane::said)?;
+        Ok(Arc::new(Module { module: Arc::new(module), signature: signature.clone() }))
+    }
+}
+
+struct Module {
+    module: Arc<CModule>,
+    signature: Arc<Signature>,
+}
+
+impl Loaded for Module {
+    fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
+        Ok(Box::new(Lane::new(self.module.clone(), self.signature.clone())?))
+    }
+}

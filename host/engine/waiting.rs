@@ -1,0 +1,199 @@
+//! Where rows wait: the queue under its lock, with the lanes that sleep on it.
+//!
+//! Owns the lock, the waking and the answers to those who wait in vain. Refuses to know the policy (that is `queue`) and
+//! what a lane does with a batch. Nothing is computed, answered or freed under the lock.
+
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    error::InferError,
+    queue::{Decision, Entry, Expired, Formed, Limits, Queue},
+    ticket::Ticket,
+};
+use crate::telemetry::ModelMetrics;
+
+/// What a refused caller is told to wait, at least and at most.
+const RETRY_AFTER_LEAST: Duration = Duration::from_millis(100);
+const RETRY_AFTER_MOST: Duration = Duration::from_secs(30);
+/// How much of the pace the latest batch makes up: one part in so many.
+const PACE_PARTS: u64 = 8;
+
+/// The rows that wait for one model, and the lanes that wait for rows.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    model: String,
+    state: Mutex<State>,
+    wake: Condvar,
+    max_rows: usize,
+    lanes: u64,
+    /// Nanoseconds that a row lately took of a lane.
+    pace_ns: AtomicU64,
+    metrics: ModelMetrics,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue<Arc<Ticket>>,
+    closed: bool,
+}
+
+impl Waiting {
+    /// An empty queue for `lanes` lanes.
+    pub(super) fn new(model: &str, limits: Limits, max_rows: usize, lanes: usize, metrics: ModelMetrics) -> Arc<Self> {
+        metrics.queue_limit_rows.set(max_rows as i64);
+        let state = Mutex::new(State { queue: Queue::new(limits), closed: false });
+        let (model, lanes) = (model.to_owned(), lanes as u64);
+        Arc::new(Self { model, state, wake: Condvar::new(), max_rows, lanes, pace_ns: AtomicU64::new(0), metrics })
+    }
+
+    /// How many rows wait.
+    pub(super) fn rows(&self) -> usize {
+        self.state().queue.rows()
+    }
+
+    /// Whether one more request may come, of however many rows.
+    pub(super) fn room(&self) -> Result<(), InferError> {
+        self.room_in(&self.state())
+    }
+
+    fn room_in(&self, state: &State) -> Result<(), InferError> {
+        let model = || self.model.clone();
+        if state.closed {
+            return Err(InferError::Unavailable { model: model() });
+        }
+        match state.queue.rows() {
+            rows if rows >= self.max_rows => {
+                Err(InferError::QueueFull { model: model(), retry_after: self.retry_after(rows) })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// When half of what waits now should have left.
+    fn retry_after(&self, rows: usize) -> Duration {
+        let ns = (rows as u64 / 2).saturating_mul(self.pace_ns.load(Relaxed)) / self.lanes.max(1);
+        Duration::from_nanos(ns).clamp(RETRY_AFTER_LEAST, RETRY_AFTER_MOST)
+    }
+
+    /// Notes how long a row took, averaged over its batch.
+    pub(super) fn pace(&self, batch: Duration, rows: usize) {
+        let latest = batch.as_nanos() as u64 / rows.max(1) as u64;
+        // Lanes may overwrite each other's update; it is an estimate.
+        let before = self.pace_ns.load(Relaxed);
+        let pace = if before == 0 { latest } else { before - before / PACE_PARTS + latest / PACE_PARTS };
+        self.pace_ns.store(pace, Relaxed);
+    }
+
+    /// Queues all rows of a request, or none.
+    pub(super) fn submit(&self, ticket: &Arc<Ticket>, give_up: Instant) -> Result<(), InferError> {
+        let entry = Entry {
+            ticket: ticket.clone(),
+            rows: ticket.rows(),
+            next: 0,
+            lengths: ticket.lengths().clone(),
+            queued: ticket.queued(),
+            give_up,
+            deadline: ticket.invocation.deadline,
+        };
+        let mut state = self.state();
+        self.room_in(&state)?;
+        state.queue.push(entry);
+        self.counted(&state);
+        drop(state);
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Takes the rows of a request out that are in no batch yet.
+    pub(super) fn withdraw(&self, ticket: &Arc<Ticket>) {
+        self.take_out(ticket, false);
+    }
+
+    /// Takes a request out if none of its rows has been in a batch; tells whether it did.
+    pub(super) fn give_up(&self, ticket: &Arc<Ticket>) -> bool {
+        self.take_out(ticket, true) > 0
+    }
+
+    fn take_out(&self, ticket: &Arc<Ticket>, only_unstarted: bool) -> usize {
+        let mut state = self.state();
+        let rows = state.queue.withdraw(only_unstarted, |waiting| Arc::ptr_eq(waiting, ticket));
+        self.counted(&state);
+        rows
+    }
+
+    /// Sleeps until there is a batch for a free lane; `None` when the model is being stopped.
+    pub(super) fn next_batch(&self) -> Option<Formed<Arc<Ticket>>> {
+        let mut state = self.state();
+        loop {
+            if state.closed {
+                return None;
+            }
+            let now = Instant::now();
+            let expired = state.queue.expire(now);
+            if !expired.is_empty() {
+                self.counted(&state);
+                drop(state);
+                self.answer_expired(expired);
+                state = self.state();
+                continue;
+            }
+            state = match state.queue.next(now) {
+                Decision::Run(formed) => {
+                    self.counted(&state);
+                    if state.queue.rows() > 0 {
+                        // Each request woke one lane; what does not fit into this batch is for another.
+                        self.wake.notify_one();
+                    }
+                    return Some(formed);
+                }
+                Decision::WaitUntil(ready) => {
+                    let wait = self.wake.wait_timeout(state, ready.saturating_duration_since(now));
+                    wait.unwrap_or_else(PoisonError::into_inner).0
+                }
+                Decision::Idle => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+    }
+
+    fn answer_expired(&self, expired: Vec<(Arc<Ticket>, Expired)>) {
+        for (ticket, why) in expired {
+            let model = self.model.clone();
+            let error = match why {
+                Expired::QueueTimeout => InferError::QueueTimeout { model },
+                Expired::Deadline => InferError::Deadline { model },
+            };
+            let completion = ticket.fail(error);
+            drop(ticket);
+            completion.into_iter().for_each(super::ticket::Completion::send);
+        }
+    }
+
+    /// Admits nobody any more, answers all who wait and lets idle lanes go.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let waiting = state.queue.clear();
+        self.counted(&state);
+        drop(state);
+        self.wake.notify_all();
+        for ticket in waiting {
+            let completion = ticket.fail(InferError::Unavailable { model: self.model.clone() });
+            drop(ticket);
+            completion.into_iter().for_each(super::ticket::Completion::send);
+        }
+    }
+
+    fn counted(&self, state: &State) {
+        self.metrics.queue_rows.set(state.queue.rows() as i64);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,68 @@
+//! The first rows of a model: made up here, run before anybody's. They prove that the model keeps to its `model.toml`,
+//! pay for what only first runs cost, and are what the profile is measured with. Knows neither queue nor lanes.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{
+    backend::{BackendError, Instance},
+    batch::{Batch, Form, Pad, Plan, Row},
+};
+use crate::tensor::{Layout, Tensor};
+
+/// A value of the middle for floating point: zeros and denormals have paths of their own.
+const PLAIN: f64 = 0.5;
+
+/// The shapes to run, as the extents of a row: the buckets of all dimensions side by side, the shorter lists ending in
+/// their maximum. A model without ragged dimensions has one shape.
+pub(super) fn shapes(buckets: &[Vec<u64>]) -> Vec<Vec<u64>> {
+    let count = buckets.iter().map(Vec::len).max().unwrap_or(1);
+    let at = |index: usize| buckets.iter().filter_map(|list| list.get(index).or(list.last()).copied()).collect();
+    (0..count).map(at).collect()
+}
+
+/// Runs `rows` made-up rows of the given extents and takes the time.
+pub(super) fn run(
+    instance: &mut dyn Instance,
+    plan: &Plan,
+    rows: usize,
+    lengths: &[u64],
+) -> Result<Duration, BackendError> {
+    let inputs: Vec<Tensor> = plan.inputs.iter().map(|form| made_up(form, rows, lengths)).collect::<Result<_, _>>()?;
+    let each: Vec<_> = (0..rows).map(|index| Row { inputs: &inputs, index, lengths }).collect();
+    let batch = Batch::new(plan, &each);
+    let begun = Instant::now();
+    instance.run(&batch, &mut |outputs| batch.check(plan, outputs))?;
+    Ok(begun.elapsed())
+}
+
+fn made_up(form: &Form, rows: usize, lengths: &[u64]) -> Result<Tensor, BackendError> {
+    let extents = form.spec.kind.row_shape().iter();
+    let ragged = form.ragged.map_or(0, |(_, dimension)| lengths[dimension]);
+    let fixed = |extent: &crate::tensor::Extent| {
+        if let crate::tensor::Extent::Fixed(extent) = extent { *extent } else { ragged }
+    };
+    let shape: Vec<u64> = [rows as u64].into_iter().chain(extents.map(fixed)).collect();
+    let datatype = form.spec.kind.datatype;
+    let size = |error: crate::tensor::LayoutError| BackendError(error.to_string());
+    let layout = Layout::fixed(&shape).map_err(size)?;
+    let mut bytes = vec![0; layout.byte_length(datatype).map_err(size)? as usize];
+    // Ones where they are allowed: a mask of zeros would let a model skip its work.
+    let value = form.spec.range.map_or(PLAIN, |(low, high)| 1.clamp(low, high) as f64);
+    if let Some(element) = Pad::new(datatype, value) {
+        element.fill(&mut bytes, datatype.width() as usize);
+    }
+    Ok(Tensor { datatype, layout, bytes: Bytes::from(bytes) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_buckets_of_several_dimensions_go_side_by_side() {
+        assert_eq!(shapes(&[vec![1, 2, 4], vec![10, 20]]), [[1, 10], [2, 20], [4, 20]]);
+        assert_eq!(shapes(&[]), [[0; 0]]);
+    }
+}

@@ -1,0 +1,78 @@
+//! The door: what is decided about a request before its body is read and before any guest runs. Refusals are cheap.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Semaphore;
+
+use super::{InvokeError, snapshot::Snapshot};
+use crate::{
+    account::Holder,
+    invocation::{Invocation, Permit, StageTimes},
+    telemetry::Telemetry,
+};
+
+/// Decides who comes in.
+pub struct Admission {
+    permits: Arc<Semaphore>,
+    places: usize,
+    draining: AtomicBool,
+    retry_after: Duration,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Admission {
+    /// `permits` has one permit for each instance that the sandbox can hold.
+    pub fn new(permits: Arc<Semaphore>, retry_after: Duration, telemetry: Arc<Telemetry>) -> Self {
+        let places = permits.available_permits();
+        Self { permits, places, draining: AtomicBool::new(false), retry_after, telemetry }
+    }
+
+    /// Lets an invocation in: host not draining, a place free, room in the queue of every bound model. What it may hold
+    /// is accounted from here on.
+    pub(super) fn admit(&self, id: &Arc<str>, snapshot: &Snapshot, deadline: Instant) -> Result<Arc<Invocation>, InvokeError> {
+        if self.is_draining() {
+            self.telemetry.shed("draining");
+            return Err(InvokeError::Draining { retry_after: self.retry_after });
+        }
+        for model in snapshot.models.by_alias.values() {
+            model.room().inspect_err(|_| self.telemetry.shed("queue-full"))?;
+        }
+        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
+            self.telemetry.shed("concurrency-limit");
+            return Err(InvokeError::Concurrency { limit: self.places, retry_after: self.retry_after });
+        };
+        let revision = &snapshot.revision;
+        let account = revision.tenant_account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
+        Ok(Arc::new(Invocation {
+            id: id.clone(),
+            tenant: revision.tenant.clone(),
+            function: revision.function.clone(),
+            deadline,
+            account,
+            stages: StageTimes::default(),
+            permit: Some(Permit::new(permit, self.telemetry.in_flight().clone())),
+        }))
+    }
+
+    /// Refuses everything from now on; what is in flight goes on.
+    pub fn drain(&self) {
+        self.draining.store(true, SeqCst);
+    }
+
+    /// Whether the host is stopping.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(SeqCst)
+    }
+
+    /// Waits until no invocation holds a place. Ends only when they do: the caller bounds it.
+    pub async fn idle(&self) {
+        // Fails only if the semaphore were closed, which nobody does.
+        let _all = self.permits.acquire_many(u32::try_from(self.places).unwrap_or(u32::MAX)).await;
+    }
+}

@@ -1,0 +1,121 @@
+//! Everything that can end an invocation without an answer of its plugin. How it looks over HTTP is `http`'s table.
+
+use std::time::Duration;
+
+use crate::{
+    account::{Holder, OverLimit},
+    invocation::{Fault, Rejection},
+};
+
+// Whoever reads an `InvokeError` to its end meets these, without having to know the rooms they come from.
+pub use crate::{engine::InferError, sandbox::SandboxError};
+
+use super::body::BodyError;
+
+/// Why an invocation has no response.
+#[derive(Debug, thiserror::Error)]
+pub enum InvokeError {
+    /// No such function.
+    #[error("there is no function `{tenant}/{function}`")]
+    FunctionNotFound {
+        /// As asked for.
+        tenant: String,
+        /// As asked for.
+        function: String,
+    },
+    /// The function has no such ready revision.
+    #[error("`{function}` has no ready revision {revision}")]
+    RevisionNotFound {
+        /// The function's name.
+        function: String,
+        /// As asked for.
+        revision: String,
+    },
+    /// The body could not be taken.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The plugin refused the request.
+    #[error("the plugin refused the request: {}", .0.code)]
+    Rejected(Rejection),
+    /// More rows than the function may ask for in one invocation.
+    #[error("the request comes to {rows} rows, the function allows {limit}")]
+    TooManyRows {
+        /// Rows so far.
+        rows: u64,
+        /// `limits.max_rows`.
+        limit: u64,
+    },
+    /// As many invocations as the host allows are running.
+    #[error("all {limit} places for invocations are taken")]
+    Concurrency {
+        /// How many there are.
+        limit: usize,
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The host is stopping.
+    #[error("this host is stopping")]
+    Draining {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The deadline passed.
+    #[error("there was no answer within {} ms", timeout.as_millis())]
+    Deadline {
+        /// The timeout in force.
+        timeout: Duration,
+    },
+    /// The plugin broke the contract in what it asked for.
+    #[error("the plugin broke the contract: {0}")]
+    Contract(String),
+    /// Somebody's memory is used up.
+    #[error(transparent)]
+    Memory(#[from] OverLimit),
+    /// The guest failed.
+    #[error(transparent)]
+    Sandbox(SandboxError),
+    /// A model could not answer.
+    #[error(transparent)]
+    Infer(InferError),
+    /// Tenon's own fault; the text is for the log only.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl From<SandboxError> for InvokeError {
+    fn from(error: SandboxError) -> Self {
+        match error {
+            SandboxError::Memory(over) => Self::Memory(over),
+            SandboxError::Contract(detail) => Self::Contract(detail),
+            other => Self::Sandbox(other),
+        }
+    }
+}
+
+impl From<InferError> for InvokeError {
+    fn from(error: InferError) -> Self {
+        match error {
+            InferError::Memory(over) => Self::Memory(over),
+            other => Self::Infer(other),
+        }
+    }
+}
+
+impl InvokeError {
+    /// Who is to blame.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::FunctionNotFound { .. }
+            | Self::RevisionNotFound { .. }
+            | Self::Body(_)
+            | Self::Rejected(_)
+            | Self::TooManyRows { .. } => Fault::Caller,
+            Self::Contract(_) => Fault::Function,
+            Self::Memory(over) if over.holder == Holder::Invocation => Fault::Function,
+            Self::Memory(_) | Self::Concurrency { .. } | Self::Draining { .. } | Self::Deadline { .. } => Fault::Capacity,
+            Self::Sandbox(error) => error.fault(),
+            Self::Infer(error) => error.fault(),
+            Self::Internal(_) => Fault::Host,
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! `function.toml`: what a tenant says of a function. Owns reading and the rules that need no model to check.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Deserialize;
+
+use super::Config;
+use crate::tensor::TensorType;
+
+/// A function's name, or a tenant's: what fits in a path, a label and a folder.
+const MAX_NAME_BYTES: usize = 64;
+/// Models that one function may be bound to.
+const MAX_MODELS: usize = 16;
+/// Keys under `[config]`, and bytes of all of them.
+const MAX_CONFIG_KEYS: usize = 256;
+const MAX_CONFIG_BYTES: usize = 64 << 10;
+
+/// `function.toml`, read and checked.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// The component's file, beside the manifest.
+    pub component: String,
+    /// The models, by the plugin's name for them.
+    #[serde(default)]
+    pub models: BTreeMap<String, BoundModel>,
+    /// What an invocation may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// The plugin's own keys and values.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// Named here only to be refused with its reason.
+    #[serde(default)]
+    passthrough: Option<String>,
+}
+
+/// A model as the plugin sees it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BoundModel {
+    /// `name@serving` or `name@3`.
+    pub model: String,
+    /// What the plugin will send.
+    #[serde(default, deserialize_with = "types")]
+    pub inputs: BTreeMap<String, TensorType>,
+    /// What the plugin will read.
+    #[serde(default, deserialize_with = "types")]
+    pub outputs: BTreeMap<String, TensorType>,
+}
+
+/// What an invocation may use.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// From the head of the request to its answer.
+    pub timeout_ms: u64,
+    /// The longest body.
+    pub body_bytes: u64,
+    /// Everything held for the invocation: linear memory, body, tensors, answer.
+    pub memory_bytes: u64,
+    /// Processor time of guest code and host calls.
+    pub cpu_ms: u64,
+    /// Rounds of inference.
+    pub max_steps: u32,
+    /// Rows of all inferences together.
+    pub max_rows: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            timeout_ms: 10_000,
+            body_bytes: 1 << 20,
+            memory_bytes: 128 << 20,
+            cpu_ms: 1000,
+            max_steps: 8,
+            max_rows: 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// `timeout_ms` as a duration.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_millis(self.timeout_ms)
+    }
+}
+
+fn types<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, TensorType>, D::Error> {
+    let written = BTreeMap::<String, String>::deserialize(deserializer)?;
+    let read = written.into_iter().map(|(name, text)| match text.parse() {
+        Ok(kind) => Ok((name, kind)),
+        Err(error) => Err(serde::de::Error::custom(format!("`{name}`: {error}"))),
+    });
+    read.collect()
+}
+
+/// Why a `function.toml` was refused.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum ManifestError {
+    #[error("function.toml: {0}")]
+    Syntax(String),
+    #[error("function.toml: {key}: {reason}")]
+    Value { key: &'static str, reason: String },
+}
+
+impl Manifest {
+    /// Reads and checks a manifest.
+    pub fn read(text: &str, host: &Config) -> Result<Self, ManifestError> {
+        let manifest: Self = toml::from_str(text).map_err(|error| {
+            let hint = crate::config::nearest_hint(error.message());
+            ManifestError::Syntax(format!("{}{hint}", error.to_string().trim_end()))
+        })?;
+        manifest.check(host)?;
+        Ok(manifest)
+    }
+
+    fn check(&self, host: &Config) -> Result<(), ManifestError> {
+        let wrong = |key, reason: String| Err(ManifestError::Value { key, reason });
+        if self.passthrough.is_some() {
+            return wrong("passthrough", "the Open Inference Protocol is not there yet".into());
+        }
+        if self.component.is_empty() || self.component.contains(['/', '\\']) || self.component.starts_with('.') {
+            return wrong("component", format!("`{}` is not the name of a file beside function.toml", self.component));
+        }
+        if self.models.len() > MAX_MODELS {
+            return wrong("models", format!("a function is bound to at most {MAX_MODELS} models"));
+        }
+        let config_bytes = self.config.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        if self.config.len() > MAX_CONFIG_KEYS || config_bytes > MAX_CONFIG_BYTES {
+            return wrong("config", format!("at most {MAX_CONFIG_KEYS} keys and {MAX_CONFIG_BYTES} bytes"));
+        }
+        self.limits.check(host)
+    }
+}
+
+impl Limits {
+    fn check(&self, host: &Config) -> Result<(), ManifestError> {
+        let bounds = [
+            ("limits.timeout_ms", self.timeout_ms, host.max_timeout_ms),
+            ("limits.body_bytes", self.body_bytes, host.max_body_bytes),
+            ("limits.memory_bytes", self.memory_bytes, host.tenant_memory_bytes),
+            ("limits.cpu_ms", self.cpu_ms, host.max_timeout_ms),
+            ("limits.max_steps", self.max_steps.into(), 1 << 16),
+            ("limits.max_rows", self.max_rows, 1 << 20),
+        ];
+        match bounds.iter().find(|(_, value, most)| *value == 0 || value > most) {
+            Some((key, value, most)) => {
+                Err(ManifestError::Value { key, reason: format!("must be 1 to {most} on this host, not {value}") })
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a tenant or a function may have this name.
+pub(super) fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
+    name.len() <= MAX_NAME_BYTES
+        && name.bytes().all(allowed)
+        && name.starts_with(|first: char| first.is_ascii_lowercase() || first.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        Manifest::read(text, &Config::default()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_whole_manifest_is_read() {
+        let text = r#"
+            component = "reranker.wasm"
+            [models.encoder]
+            model = "minilm@serving"
+            inputs = { input_ids = "INT64[rows, seq]" }
+            outputs = { embedding = "FP32[rows, 384]" }
+            [limits]
+            timeout_ms = 5000
+            [config]
+            greeting = "hello"
+        "#;
+        let manifest = Manifest::read(text, &Config::default()).unwrap();
+        assert_eq!(manifest.models["encoder"].inputs["input_ids"].to_string(), "INT64[rows, seq]");
+        assert_eq!(manifest.limits.timeout_ms, 5000);
+        assert_eq!(manifest.limits.max_rows, 1024);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, named) in [
+            ("", "component"),
+            ("component = 3", "line 1"),
+            ("component = \"../x.wasm\"", "beside function.toml"),
+            ("component = \"x.wasm\"\nlimit = {}", "`limits`"),
+            ("component = \"x.wasm\"\n[limits]\ntimeout = 1", "`timeout_ms`"),
+            ("component = \"x.wasm\"\n[limits]\ntimeout_ms = 0", "must be 1 to"),
+            ("component = \"x.wasm\"\n[limits]\nmemory_bytes = 99999999999999", "limits.memory_bytes"),
+            ("component = \"x.wasm\"\n[limits]\ntimeout_ms = -1", "line 3"),
+            ("component = \"x.wasm\"\npassthrough = \"oip\"", "not there yet"),
+            ("component = \"x.wasm\"\n[models.a]\nmodel = \"m\"\ninputs = { x = \"FP32[3]\" }", "`x`"),
+            ("component = \"x.wasm\"\n[models.a]\ninputs = {}", "model"),
+        ] {
+            let said = refusal(text);
+            assert!(said.contains(named), "{text:?} gave {said}");
+        }
+    }
+
+    #[test]
+    fn names_fit_in_a_path() {
+        assert!(is_name("reranker-2") && is_name("0_a"));
+        for wrong in ["", "-a", "A", "a/b", "..", "a b", "ä", &"a".repeat(65)] {
+            assert!(!is_name(wrong), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The way of a request. [`Runtime::handle`] does what everybody needs around it and never fails; [`Runtime::invoke`] is
+//! the story: find, admit, read, run, answer.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{runtime::Handle, time::timeout_at};
+use tracing::Instrument;
+
+use super::{
+    Admission, Body, Functions, InvokeError,
+    attached::attach,
+    body::{self, ReadError},
+    listing::ModelListing,
+    snapshot::Snapshot,
+    step,
+};
+use crate::{
+    account::{Account, Used},
+    engine::{Engine, ModelState},
+    invocation::{Fault, Invocation, Request, Response, Stage},
+    sandbox::Assignment,
+};
+
+/// What a caller asks for, but for its body.
+#[derive(Debug)]
+pub struct Call {
+    /// The request's id.
+    pub id: Arc<str>,
+    /// Whose function.
+    pub tenant: String,
+    /// Which function.
+    pub function: String,
+    /// Which revision, where the caller insists on one.
+    pub revision: Option<String>,
+    /// What the caller would wait for at most; the function's own timeout caps it.
+    pub timeout: Option<Duration>,
+    /// When the head of the request had been read.
+    pub arrived: Instant,
+    /// Method, path, query and headers; the body is still to come.
+    pub request: Request,
+}
+
+/// How an invocation ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The answer, or why there is none.
+    pub result: Result<Response, InvokeError>,
+    /// The revision that served, where one was found.
+    pub revision: Option<u64>,
+    /// What the cache had to do with it.
+    pub cache: &'static str,
+    /// How long each stage took.
+    pub stages: Vec<(Stage, Duration)>,
+}
+
+/// Everything an invocation needs.
+pub struct Runtime {
+    functions: Arc<Functions>,
+    admission: Arc<Admission>,
+    engine: Arc<Engine>,
+    account: Arc<Account>,
+    guests: Handle,
+}
+
+impl Runtime {
+    /// `account` is the host's; `guests` are the threads on which guests and their host calls run.
+    pub fn new(
+        (functions, admission): (Arc<Functions>, Arc<Admission>),
+        (engine, account): (Arc<Engine>, Arc<Account>),
+        guests: Handle,
+    ) -> Self {
+        Self { functions, admission, engine, account, guests }
+    }
+
+    /// Whether requests should come here, or why not.
+    pub fn ready(&self) -> Result<(), String> {
+        if self.admission.is_draining() {
+            return Err("this host is stopping".into());
+        }
+        match self.engine.models().iter().find(|model| model.serving && model.state != ModelState::Ready) {
+            Some(model) => Err(format!("the model `{}` does not serve", model.name)),
+            None => Ok(()),
+        }
+    }
+
+    /// The models of this host.
+    pub fn models(&self) -> Vec<ModelListing> {
+        self.engine.models().into_iter().map(ModelListing::from).collect()
+    }
+
+    /// Bytes that all invocations hold at present.
+    pub fn held_bytes(&self) -> u64 {
+        self.account.held_bytes()
+    }
+
+    /// The functions that can be called.
+    pub fn functions(&self) -> &Arc<Functions> {
+        &self.functions
+    }
+
+    /// The door.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
+    }
+
+    /// Around the story: metrics, log line, and what every answer tells. Never fails.
+    pub async fn handle(&self, call: Call, body: impl Body) -> Outcome {
+        let arrived = call.arrived;
+        let id = call.id.clone();
+        let found = self.functions.find(&call.tenant, &call.function, call.revision.as_deref());
+        let snapshot = match found {
+            Ok(snapshot) => snapshot,
+            Err(error) => return Outcome { result: Err(error), revision: None, cache: "bypass", stages: Vec::new() },
+        };
+        let mut stages = Vec::new();
+        let result = self.invoke(&snapshot, call, body, &mut stages).await;
+        let outcome = result.as_ref().map_or_else(|error| outcome(error.fault()), |_| "ok");
+        snapshot.revision.metrics.ended(outcome, arrived.elapsed());
+        for (stage, time) in &stages {
+            snapshot.revision.metrics.stage(*stage, *time);
+        }
+        if let Err(error) = &result {
+            log(&id, &snapshot, error);
+        }
+        Outcome { result, revision: Some(snapshot.revision.number), cache: "bypass", stages }
+    }
+
+    /// The story of a request whose snapshot is taken.
+    async fn invoke(
+        &self,
+        snapshot: &Snapshot,
+        call: Call,
+        mut body: impl Body,
+        stages: &mut Vec<(Stage, Duration)>,
+    ) -> Result<Response, InvokeError> {
+        let limits = &snapshot.revision.manifest.limits;
+        let timeout = call.timeout.map_or(limits.timeout(), |asked| asked.min(limits.timeout()));
+        let deadline = call.arrived + timeout;
+        let too_late = || InvokeError::Deadline { timeout };
+        body::check_announced(&body, limits.body_bytes)?;
+        let invocation = self.admission.admit(&call.id, snapshot, deadline)?;
+        let read = body::read(&mut body, limits.body_bytes, &invocation.account, deadline).await;
+        let (body, charge) = read.map_err(|error| match error {
+            ReadError::Body(error) => InvokeError::Body(error),
+            ReadError::Memory(over) => InvokeError::Memory(over),
+            ReadError::Deadline => too_late(),
+        })?;
+        let request = Request { body, charge: Some(charge), ..call.request };
+        let work = run(snapshot.clone(), invocation.clone(), request).in_current_span();
+        let ended = timeout_at(deadline.into(), attach(&self.guests, work)).await;
+        *stages = invocation.stages.taken();
+        match ended {
+            Err(_) => Err(too_late()),
+            Ok(Ok(result)) => result,
+            Ok(Err(panicked)) => Err(InvokeError::Internal(panicked.to_string())),
+        }
+    }
+}
+
+/// The invocation's task: owns everything it needs, so that it may outlive its caller.
+async fn run(snapshot: Snapshot, invocation: Arc<Invocation>, request: Request) -> Result<Response, InvokeError> {
+    let revision = snapshot.revision.clone();
+    let _accounted = Accounted { snapshot: snapshot.clone(), invocation: invocation.clone() };
+    let assignment = Assignment {
+        invocation,
+        request: Arc::new(request),
+        models: snapshot.models.text.clone(),
+        config: revision.config.clone(),
+        cpu_limit: revision.cpu_limit(),
+    };
+    step::run(&snapshot, assignment).await
+}
+
+/// Adds an invocation's processor time to its function's, however the invocation ends.
+struct Accounted {
+    snapshot: Snapshot,
+    invocation: Arc<Invocation>,
+}
+
+impl Drop for Accounted {
+    fn drop(&mut self) {
+        let (metrics, account) = (&self.snapshot.revision.metrics, &self.invocation.account);
+        metrics.cpu_guest.inc_by(account.spent(Used::Guest).as_secs_f64());
+        metrics.cpu_host_call.inc_by(account.spent(Used::HostCall).as_secs_f64());
+    }
+}
+
+/// A fault as the label `outcome` says it.
+fn outcome(fault: Fault) -> &'static str {
+    match fault {
+        Fault::Caller => "caller",
+        Fault::Function => "function",
+        Fault::Capacity => "capacity",
+        Fault::Host => "host",
+    }
+}
+
+/// One line for an error, at the level of whose fault it is. A trap's backtrace goes only here.
+fn log(id: &str, snapshot: &Snapshot, error: &InvokeError) {
+    let (tenant, function, revision) = (&*snapshot.revision.tenant, &*snapshot.revision.function, snapshot.revision.number);
+    let backtrace = match error {
+        InvokeError::Sandbox(crate::sandbox::SandboxError::Trap { backtrace, .. }) => backtrace,
+        _ => "",
+    };
+    match error.fault() {
+        Fault::Caller => tracing::debug!(tenant, function, revision, invocation = id, "{error}"),
+        Fault::Capacity => tracing::info!(tenant, function, revision, invocation = id, "{error}"),
+        Fault::Function => tracing::warn!(tenant, function, revision, invocation = id, backtrace, "{error}"),
+        Fault::Host => tracing::error!(tenant, function, revision, invocation = id, "{error}"),
+    }
+}

@@ -1,0 +1,66 @@
+//! The rounds of an invocation: preprocess, then as many inferences and postprocesses as the plugin asks for, within its
+//! limits.
+
+use std::time::Instant;
+
+use futures_util::future::try_join_all;
+
+use super::{InvokeError, binding, snapshot::Snapshot};
+use crate::{
+    invocation::{Inference, Invocation, Outputs, Response, Stage, Step},
+    sandbox::Assignment,
+};
+use std::sync::Arc;
+
+/// Runs a guest from validation to its response.
+pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<Response, InvokeError> {
+    let invocation = assignment.invocation.clone();
+    let limits = &snapshot.revision.manifest.limits;
+    let start = Instant::now();
+    let mut guest = snapshot.revision.plugin.start(assignment).await?;
+    let verdict = guest.validate().await;
+    // Making the instance counts as validation: it is what comes first, whether or not the plugin validates.
+    invocation.stages.add(Stage::Validate, start.elapsed());
+    verdict?.map_err(InvokeError::Rejected)?;
+    let start = Instant::now();
+    let first = guest.preprocess().await;
+    invocation.stages.add(Stage::Preprocess, start.elapsed());
+    let mut step = first?.map_err(InvokeError::Rejected)?;
+    let mut rows = 0;
+    for _ in 0..=limits.max_steps {
+        let inferences = match step {
+            Step::Respond(response) => return Ok(response),
+            Step::Infer(inferences) => inferences,
+        };
+        let outputs = infer(snapshot, &invocation, inferences, &mut rows).await?;
+        let start = Instant::now();
+        let next = guest.postprocess(outputs).await;
+        invocation.stages.add(Stage::Postprocess, start.elapsed());
+        step = next?.map_err(InvokeError::Rejected)?;
+    }
+    Err(InvokeError::Contract(format!("more than {} rounds of inference (limits.max_steps)", limits.max_steps)))
+}
+
+/// Asks all models of a step at once. If one refuses or fails, the others' rows are withdrawn by dropping them.
+async fn infer(
+    snapshot: &Snapshot,
+    invocation: &Arc<Invocation>,
+    inferences: Vec<Inference>,
+    rows: &mut u64,
+) -> Result<Vec<Outputs>, InvokeError> {
+    let manifest = &snapshot.revision.manifest;
+    let mut pending = Vec::with_capacity(inferences.len());
+    for inference in inferences {
+        let alias = &inference.model;
+        let (Some(model), Some(bound)) = (snapshot.models.by_alias.get(alias), manifest.models.get(alias)) else {
+            return Err(InvokeError::Contract(format!("`function.toml` binds no model as `{alias}`")));
+        };
+        binding::sent_as_declared(bound, &inference).map_err(InvokeError::Contract)?;
+        *rows += inference.inputs.first().map_or(0, |(_, tensor)| tensor.layout.rows() as u64);
+        if *rows > manifest.limits.max_rows {
+            return Err(InvokeError::TooManyRows { rows: *rows, limit: manifest.limits.max_rows });
+        }
+        pending.push(model.infer(inference.inputs, inference.charges, invocation)?);
+    }
+    Ok(try_join_all(pending.into_iter().map(|pending| pending.outputs())).await?)
+}

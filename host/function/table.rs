@@ -1,0 +1,121 @@
+//! Which functions there are and what serves them. A lookup is one atomic load and a hash; a change is one exchange.
+
+use std::collections::{BTreeMap, HashMap};
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+use super::{InvokeError, snapshot::Snapshot};
+
+type Key = (Box<str>, Box<str>);
+
+/// What a function is at present.
+#[derive(Clone)]
+enum Entry {
+    /// This snapshot serves.
+    Ready(Snapshot),
+    /// Nothing serves, for this reason.
+    Refused(String),
+}
+
+/// All functions of the host.
+#[derive(Default)]
+pub struct Functions(ArcSwap<HashMap<Key, Entry>>);
+
+/// A function as it is listed.
+#[derive(Debug, Serialize)]
+pub struct FunctionStatus {
+    tenant: String,
+    function: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    stages: Vec<&'static str>,
+    models: BTreeMap<String, String>,
+}
+
+impl Functions {
+    /// The snapshot that serves a request for `function`, or exactly revision `revision` of it.
+    pub fn find(&self, tenant: &str, function: &str, revision: Option<&str>) -> Result<Snapshot, InvokeError> {
+        let functions = self.0.load();
+        // A linear hash of two short names; the key borrows, the map owns.
+        let found = functions.get(&(tenant.into(), function.into()));
+        let Some(Entry::Ready(snapshot)) = found else {
+            return Err(InvokeError::FunctionNotFound { tenant: tenant.into(), function: function.into() });
+        };
+        match revision {
+            Some(asked) if asked != snapshot.revision.number.to_string() => {
+                Err(InvokeError::RevisionNotFound { function: function.into(), revision: asked.into() })
+            }
+            _ => Ok(snapshot.clone()),
+        }
+    }
+
+    /// Lets a snapshot serve from now on; what is in flight ends on the one it has.
+    pub fn publish(&self, snapshot: &Snapshot) {
+        let revision = &snapshot.revision;
+        self.change(&revision.tenant, &revision.function, Some(Entry::Ready(snapshot.clone())));
+    }
+
+    /// Notes that a function cannot serve, unless an earlier revision does: that one goes on.
+    pub fn refuse(&self, tenant: &str, function: &str, reason: &str) {
+        let functions = self.0.load();
+        if !matches!(functions.get(&(tenant.into(), function.into())), Some(Entry::Ready(_))) {
+            self.change(tenant, function, Some(Entry::Refused(reason.into())));
+        }
+    }
+
+    /// Takes a function away.
+    pub fn remove(&self, tenant: &str, function: &str) {
+        self.change(tenant, function, None);
+    }
+
+    fn change(&self, tenant: &str, function: &str, entry: Option<Entry>) {
+        self.0.rcu(|functions| {
+            let mut functions = HashMap::clone(functions);
+            match &entry {
+                Some(entry) => functions.insert((tenant.into(), function.into()), entry.clone()),
+                None => functions.remove(&(tenant.into(), function.into())),
+            };
+            functions
+        });
+    }
+
+    /// Every function, sorted.
+    pub fn list(&self) -> Vec<FunctionStatus> {
+        let functions = self.0.load();
+        let mut list: Vec<_> = functions.iter().map(|((tenant, function), entry)| status(tenant, function, entry)).collect();
+        list.sort_by(|a, b| (&a.tenant, &a.function).cmp(&(&b.tenant, &b.function)));
+        list
+    }
+}
+
+fn status(tenant: &str, function: &str, entry: &Entry) -> FunctionStatus {
+    let (tenant, function) = (tenant.to_owned(), function.to_owned());
+    match entry {
+        Entry::Ready(snapshot) => FunctionStatus {
+            tenant,
+            function,
+            state: "ready",
+            revision: Some(snapshot.revision.number),
+            digest: Some(snapshot.revision.digest.clone()),
+            error: None,
+            stages: snapshot.revision.stages(),
+            models: snapshot.bound(),
+        },
+        Entry::Refused(reason) => FunctionStatus {
+            tenant,
+            function,
+            state: "refused",
+            revision: None,
+            digest: None,
+            error: Some(reason.clone()),
+            stages: Vec::new(),
+            models: BTreeMap::new(),
+        },
+    }
+}

@@ -1,0 +1,90 @@
+//! Wire out: from an `Outcome` to a response.
+
+use std::fmt::Write as _;
+
+use axum::{
+    body::Body,
+    http::{HeaderName, HeaderValue, Response, StatusCode, header},
+};
+
+use super::{handle::Head, problem::Problem};
+use crate::{
+    function::{InvokeError, Outcome},
+    invocation::{self, Rejection},
+};
+
+/// Writes an outcome: the plugin's answer, its refusal, or a problem, and what every answer of a function tells.
+pub(super) fn write(outcome: Outcome, head: &Head) -> Response<Body> {
+    let mut response = match outcome.result {
+        Ok(answer) => plugin_answer(answer),
+        Err(InvokeError::Rejected(rejection)) => refusal(rejection, head),
+        Err(error) => Problem::of(&error, &head.id).into_response(),
+    };
+    let headers = response.headers_mut();
+    if let Some(revision) = outcome.revision {
+        headers.insert("x-tenon-revision", HeaderValue::from(revision));
+    }
+    headers.insert("x-tenon-cache", HeaderValue::from_static(outcome.cache));
+    let mut timing = String::new();
+    for (stage, time) in outcome.stages {
+        let comma = if timing.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = write!(timing, "{comma}{};dur={:.3}", stage.name(), time.as_secs_f64() * 1000.0);
+    }
+    if let Some(timing) = HeaderValue::try_from(timing).ok().filter(|timing| !timing.is_empty()) {
+        headers.insert("server-timing", timing);
+    }
+    response
+}
+
+fn plugin_answer(answer: invocation::Response) -> Response<Body> {
+    let invocation::Response { status, content_type, headers, body, charge } = answer;
+    // The charge lives as long as the body: a slow reader's answer is still held for the invocation.
+    let body = bytes::Bytes::from_owner(Charged { body, _charge: charge });
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+    own_headers(&mut response, headers, content_type);
+    response
+}
+
+struct Charged {
+    body: bytes::Bytes,
+    _charge: Option<crate::account::Charge>,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+fn refusal(rejection: Rejection, head: &Head) -> Response<Body> {
+    let (status, headers, body) = (rejection.status, rejection.headers.clone(), rejection.body.clone());
+    let mut response = match body {
+        Some((content_type, body)) => {
+            let mut response = Response::new(Body::from(body));
+            own_headers(&mut response, headers, content_type);
+            response
+        }
+        None => {
+            let mut response = Problem::of(&InvokeError::Rejected(rejection), &head.id).into_response();
+            own_headers(&mut response, headers, "application/problem+json".into());
+            response
+        }
+    };
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+    response
+}
+
+/// The plugin's headers. The sandbox has checked names and values; what http would refuse all the same is left out.
+fn own_headers(response: &mut Response<Body>, headers: Vec<(String, String)>, content_type: String) {
+    let target = response.headers_mut();
+    for (name, value) in headers {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            target.append(name, value);
+        }
+    }
+    if let Ok(content_type) = HeaderValue::try_from(content_type) {
+        target.insert(header::CONTENT_TYPE, content_type);
+    }
+}

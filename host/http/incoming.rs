@@ -1,0 +1,170 @@
+//! Wire in: from a request's head and body to a `Call` and a `Body`. Everything here is the caller's claim.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::{HeaderMap, Method, Request, header};
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use percent_encoding::percent_decode_str;
+
+use super::{handle::Head, problem::Problem};
+use crate::{
+    function::{Body, Call},
+    invocation,
+};
+
+/// Below this lie all functions.
+pub(super) const FUNCTIONS: &str = "/v1/functions/";
+
+/// Credentials never reach a guest.
+const HIDDEN: [header::HeaderName; 3] = [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
+
+/// A request's body as it comes off the wire.
+pub(super) struct WireBody {
+    announced: Option<u64>,
+    body: axum::body::Body,
+}
+
+impl Body for WireBody {
+    fn announced(&self) -> Option<u64> {
+        self.announced
+    }
+
+    async fn next(&mut self) -> Option<Result<Bytes, String>> {
+        loop {
+            match self.body.frame().await? {
+                // Trailers say nothing to a function.
+                Ok(frame) => match frame.into_data() {
+                    Ok(piece) => return Some(Ok(piece)),
+                    Err(_) => continue,
+                },
+                Err(error) => return Some(Err(error.to_string())),
+            }
+        }
+    }
+}
+
+/// Reads a request to a function.
+pub(super) fn call(request: Request<axum::body::Body>, head: &Head) -> Result<(Call, WireBody), Box<Problem>> {
+    let problem = |code, detail: String| Err(Box::new(Problem::new(code, detail, &head.id)));
+    let (parts, body) = request.into_parts();
+    let method = match parts.method {
+        Method::POST => "POST",
+        Method::GET => "GET",
+        other => return problem("method-not-allowed", format!("functions are called by POST or GET, not {other}")),
+    };
+    let Some((tenant, function, path)) = place(parts.uri.path()) else {
+        return problem("not-found", format!("a function is called at {FUNCTIONS}<tenant>/<function>"));
+    };
+    let Ok(path) = percent_decode_str(path).decode_utf8() else {
+        return problem("bad-request", "the path is not UTF-8".into());
+    };
+    let (function, revision) = match function.split_once('@') {
+        Some((function, revision)) => (function, Some(revision.to_owned())),
+        None => (function, None),
+    };
+    let timeout = match timeout(&parts.headers) {
+        Ok(timeout) => timeout,
+        Err(detail) => return problem("bad-request", detail),
+    };
+    let request = invocation::Request {
+        method: method.into(),
+        path: path.into_owned(),
+        query: query(parts.uri.query().unwrap_or_default()),
+        headers: headers(&parts.headers),
+        ..invocation::Request::default()
+    };
+    let announced = http_body::Body::size_hint(&body).exact();
+    let call = Call {
+        id: head.id.clone(),
+        tenant: tenant.into(),
+        function: function.into(),
+        revision,
+        timeout,
+        arrived: head.arrived,
+        request,
+    };
+    Ok((call, WireBody { announced, body }))
+}
+
+/// Tenant, function, and the path below the function, which is empty or begins with a slash.
+fn place(path: &str) -> Option<(&str, &str, &str)> {
+    let (tenant, rest) = path.strip_prefix(FUNCTIONS)?.split_once('/')?;
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (function, path) = rest.split_at(end);
+    (!tenant.is_empty() && !function.is_empty()).then_some((tenant, function, path))
+}
+
+/// How long the caller would wait.
+fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+    let Some(value) = headers.get("x-tenon-timeout-ms") else { return Ok(None) };
+    let number = value.to_str().ok().and_then(|text| text.parse::<u64>().ok()).filter(|number| *number > 0);
+    match number {
+        Some(milliseconds) => Ok(Some(Duration::from_millis(milliseconds))),
+        None => Err("x-tenon-timeout-ms must be a whole number of milliseconds from 1".into()),
+    }
+}
+
+/// Names and values in the caller's order, decoded; what is not UTF-8 is replaced.
+fn query(query: &str) -> Vec<(String, String)> {
+    let decode = |text: &str| {
+        let spaces = text.replace('+', " ");
+        percent_decode_str(&spaces).decode_utf8_lossy().into_owned()
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (decode(name), decode(value))).collect()
+}
+
+/// Header fields that are text and no credentials.
+fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let shown = headers.iter().filter(|(name, _)| !HIDDEN.contains(name));
+    let text = shown.filter_map(|(name, value)| {
+        let value = std::str::from_utf8(value.as_bytes()).ok()?;
+        Some((name.as_str().to_owned(), value.to_owned()))
+    });
+    text.collect()
+}
+
+/// The caller's own id where it is short and printable, so that logs of both sides meet; else a new one.
+pub(super) fn request_id(headers: &HeaderMap) -> Arc<str> {
+    const MAX_ID_BYTES: usize = 128;
+    let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
+    match given.filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic())) {
+        Some(id) => id.into(),
+        None => uuid::Uuid::now_v7().to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_names_tenant_function_and_rest() {
+        assert_eq!(place("/v1/functions/demo/reranker"), Some(("demo", "reranker", "")));
+        assert_eq!(place("/v1/functions/demo/a@3/b/../c"), Some(("demo", "a@3", "/b/../c")));
+        assert_eq!(place("/v1/functions/demo/a/"), Some(("demo", "a", "/")));
+        for none in ["/v1/functions/", "/v1/functions/demo", "/v1/functions/demo/", "/v1/functions//a", "/other/demo/a"] {
+            assert_eq!(place(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn a_query_is_decoded_in_order() {
+        let pairs = query("a=1&b=%20x+y&a=2&&c&d=%ff");
+        let expected = [("a", "1"), ("b", " x y"), ("a", "2"), ("c", ""), ("d", "\u{fffd}")];
+        assert!(pairs.iter().map(|(name, value)| (&name[..], &value[..])).eq(expected));
+    }
+
+    #[test]
+    fn a_bad_timeout_is_an_error_and_a_bad_id_is_replaced() {
+        let with = |name: &'static str, value: &str| HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
+        assert_eq!(timeout(&with("x-tenon-timeout-ms", "250")), Ok(Some(Duration::from_millis(250))));
+        for bad in ["0", "-1", "1.5", "", "soon", "99999999999999999999"] {
+            assert!(timeout(&with("x-tenon-timeout-ms", bad)).is_err(), "{bad}");
+        }
+        assert_eq!(&*request_id(&with("x-request-id", "abc-1")), "abc-1");
+        assert_ne!(&*request_id(&with("x-request-id", "a b")), "a b");
+        assert_ne!(&*request_id(&with("x-request-id", &"a".repeat(129))), "a".repeat(129));
+    }
+}

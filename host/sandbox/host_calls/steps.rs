@@ -1,0 +1,112 @@
+//! `steps`: what a plugin asks models, and what they said.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use wasmtime::{Result, component::Resource};
+
+use super::{failure, tensors::Tensor};
+use crate::{
+    account::Charge,
+    invocation::{Inference, Outputs},
+    sandbox::{
+        bindings::{
+            steps::{Host, HostInference, HostOutputs},
+            types::Failure,
+        },
+        store::Guest,
+    },
+    tensor::Tensor as Shared,
+};
+
+/// Inputs of one inference; no model has more.
+const MAX_INPUTS: usize = 64;
+
+/// An inference that the guest has not asked for yet.
+pub struct Draft {
+    model: String,
+    inputs: BTreeMap<String, (Shared, Arc<Charge>)>,
+}
+
+impl Draft {
+    /// The inference as the host takes it.
+    pub(in crate::sandbox) fn finish(self) -> Inference {
+        let mut inference = Inference { model: self.model, inputs: Vec::new(), charges: Vec::new() };
+        for (name, (tensor, charge)) in self.inputs {
+            inference.inputs.push((name, tensor));
+            inference.charges.push(charge);
+        }
+        inference
+    }
+}
+
+/// A model's outputs, until the guest lets go of them.
+pub struct Results {
+    tensors: Vec<(Arc<str>, Shared)>,
+    charge: Arc<Charge>,
+}
+
+impl Results {
+    pub(in crate::sandbox) fn new(outputs: Outputs) -> Self {
+        Self { tensors: outputs.tensors, charge: outputs.charge }
+    }
+}
+
+impl Host for Guest {}
+
+impl HostInference for Guest {
+    fn new(&mut self, model: String) -> Result<Resource<Draft>> {
+        Ok(self.table.push(Draft { model, inputs: BTreeMap::new() })?)
+    }
+
+    fn input(
+        &mut self,
+        this: Resource<Draft>,
+        name: String,
+        tensor: Resource<Tensor>,
+    ) -> Result<std::result::Result<(), Failure>> {
+        let draft = self.table.get(&this)?;
+        if draft.inputs.contains_key(&name) || draft.inputs.len() >= MAX_INPUTS {
+            let detail = format!("`{name}` is there already, or there are more than {MAX_INPUTS} inputs");
+            return Ok(Err(failure("duplicate-input", detail)));
+        }
+        let shared = self.table.get_mut(&tensor)?.seal();
+        self.table.get_mut(&this)?.inputs.insert(name, shared);
+        Ok(Ok(()))
+    }
+
+    fn reuse(&mut self, this: Resource<Draft>, keys: Vec<Vec<u8>>) -> Result<Vec<bool>> {
+        self.table.get(&this)?;
+        // No row is remembered yet: the contract lets a host always answer so.
+        Ok(vec![false; keys.len()])
+    }
+
+    fn drop(&mut self, this: Resource<Draft>) -> Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}
+
+impl HostOutputs for Guest {
+    fn names(&mut self, this: Resource<Results>) -> Result<Vec<String>> {
+        Ok(self.table.get(&this)?.tensors.iter().map(|(name, _)| name.to_string()).collect())
+    }
+
+    fn tensor(
+        &mut self,
+        this: Resource<Results>,
+        name: String,
+    ) -> Result<std::result::Result<Resource<Tensor>, Failure>> {
+        let results = self.table.get(&this)?;
+        let found = results.tensors.iter().find(|(known, _)| **known == *name);
+        let Some((_, shared)) = found else {
+            return Ok(Err(failure("unknown-output", format!("the model has no output `{name}`"))));
+        };
+        let tensor = Tensor::sealed(shared.clone(), results.charge.clone());
+        Ok(Ok(self.table.push(tensor)?))
+    }
+
+    fn drop(&mut self, this: Resource<Results>) -> Result<()> {
+        self.table.delete(this)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,152 @@
+//! A compiled plugin: once per deployment. Owns the stages it exports, found and type-checked when it is deployed.
+
+use std::{marker::PhantomData, sync::Arc};
+
+use wasmtime::{
+    Store,
+    component::{
+        ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Lower, Resource, types::ComponentItem,
+    },
+    error::Context as _,
+};
+
+use super::{
+    Assignment, Running, Sandbox, SandboxError,
+    bindings::{steps, types::Rejection},
+    compiler::VERSION,
+    host_calls::{policies::CachePolicy, request::Handle, steps::Results},
+    store::Guest,
+};
+
+/// The interfaces that a plugin may export.
+pub(super) const EXPORTS: [&str; 4] = ["validation", "caching", "preprocessing", "postprocessing"];
+
+/// The full name of an exported interface.
+pub(super) fn export_name(interface: &str) -> String {
+    format!("tenon:plugin/{interface}@{VERSION}")
+}
+
+/// A stage that a plugin exports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the documentation")]
+pub enum StageName {
+    Validate,
+    Policy,
+    Preprocess,
+    Postprocess,
+}
+
+impl StageName {
+    /// The name of the exported function.
+    pub fn name(self) -> &'static str {
+        ["validate", "policy", "preprocess", "postprocess"][self as usize]
+    }
+}
+
+/// What a stage that takes a step gives.
+pub(super) type Stepped = Result<steps::Step, Rejection>;
+
+/// A plugin, compiled and checked; cheap to start again and again.
+pub struct Plugin {
+    sandbox: Arc<Sandbox>,
+    pre: InstancePre<Guest>,
+    stages: Stages,
+}
+
+/// The exports of a plugin.
+pub(super) struct Stages {
+    pub(super) validation: Option<Export<(Resource<Handle>,), Result<(), Rejection>>>,
+    pub(super) caching: Option<Export<(Resource<Handle>,), Resource<CachePolicy>>>,
+    pub(super) preprocessing: Option<Export<(Resource<Handle>,), Stepped>>,
+    pub(super) postprocessing: Option<Export<(Resource<Handle>, Vec<Resource<Results>>), Stepped>>,
+}
+
+impl Stages {
+    pub(super) fn find(pre: &InstancePre<Guest>) -> wasmtime::Result<Self> {
+        Ok(Self {
+            validation: Export::find(pre, "validation", "validate")?,
+            caching: Export::find(pre, "caching", "policy")?,
+            preprocessing: Export::find(pre, "preprocessing", "preprocess")?,
+            postprocessing: Export::find(pre, "postprocessing", "postprocess")?,
+        })
+    }
+}
+
+impl Plugin {
+    pub(super) fn new(sandbox: Arc<Sandbox>, (pre, stages): (InstancePre<Guest>, Stages)) -> Self {
+        Self { sandbox, pre, stages }
+    }
+
+    /// The stages that the component exports.
+    pub fn stages(&self) -> Vec<StageName> {
+        let here = [
+            (StageName::Validate, self.stages.validation.is_some()),
+            (StageName::Policy, self.stages.caching.is_some()),
+            (StageName::Preprocess, self.stages.preprocessing.is_some()),
+            (StageName::Postprocess, self.stages.postprocessing.is_some()),
+        ];
+        here.into_iter().filter_map(|(stage, here)| here.then_some(stage)).collect()
+    }
+
+    /// A fresh instance for one invocation. The caller holds one of [`Sandbox::permits`], so a slot is free.
+    pub async fn start(self: &Arc<Self>, assignment: Assignment) -> Result<Running, SandboxError> {
+        let ticking = self.sandbox.ticker.guest();
+        let guest = Guest::new(assignment, &self.sandbox.config, self.sandbox.staging.clone());
+        let mut store = Store::new(self.pre.engine(), guest);
+        store.limiter(|guest| &mut guest.limits);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        match self.pre.instantiate_async(&mut store).await {
+            Ok(instance) => Running::new(self.clone(), store, instance, ticking),
+            Err(error) => {
+                let refused = store.data_mut().limits.take_refusal();
+                Err(SandboxError::from_call(error, refused))
+            }
+        }
+    }
+
+    pub(super) fn exports(&self) -> &Stages {
+        &self.stages
+    }
+}
+
+/// An exported function, found by name once and called by index.
+pub(super) struct Export<Params, Return> {
+    index: ComponentExportIndex,
+    signature: PhantomData<fn(Params) -> Return>,
+}
+
+impl<Params, Return> Export<Params, Return>
+where
+    Params: ComponentNamedList + Lower + Send + Sync,
+    Return: Send + Sync + 'static,
+    (Return,): ComponentNamedList + Lift,
+{
+    /// None if the component does not export the interface; an error if it does and differs from the contract, because
+    /// a validation that is there and differs must never be taken for absent.
+    fn find(pre: &InstancePre<Guest>, interface: &str, function: &str) -> wasmtime::Result<Option<Self>> {
+        let component = pre.component();
+        let name = export_name(interface);
+        let Some(instance) = component.get_export_index(None, &name) else { return Ok(None) };
+        let Some((item, index)) = component.get_export(Some(&instance), function) else {
+            wasmtime::bail!("`{name}` is exported without `{function}`");
+        };
+        let ComponentItem::ComponentFunc(found) = item else {
+            wasmtime::bail!("`{name}` exports `{function}`, but not as a function");
+        };
+        found
+            .typecheck::<Params, (Return,)>(&pre.instance_type())
+            .with_context(|| format!("`{function}` of `{name}` has the wrong type"))?;
+        Ok(Some(Self { index, signature: PhantomData }))
+    }
+
+    pub(super) async fn call(
+        &self,
+        store: &mut Store<Guest>,
+        instance: &Instance,
+        params: Params,
+    ) -> wasmtime::Result<Return> {
+        let function = instance.get_typed_func::<Params, (Return,)>(&mut *store, &self.index)?;
+        Ok(function.call_async(store, params).await?.0)
+    }
+}

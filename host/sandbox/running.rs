@@ -1,0 +1,170 @@
+//! One instance at work for one invocation. Owns the calling of stages: each is metered, its errors are read, and what it
+//! gives is taken out of the guest's handles and checked before anybody else sees it.
+
+use std::{pin::pin, sync::Arc};
+
+use wasmtime::{
+    Store,
+    component::{Instance, Resource},
+};
+
+use super::{
+    Plugin, SandboxError,
+    bindings::{steps as wit, types},
+    compiler::VERSION,
+    host_calls::{headers, request::Handle, steps::Results},
+    meter::{CpuSpent, metered},
+    plugin::Stepped,
+    store::Guest,
+    ticker::Ticking,
+};
+use crate::invocation::{Outputs, Rejection, Step};
+
+/// The longest code of a rejection.
+const MAX_CODE_BYTES: usize = 64;
+/// The longest detail or pointer of a rejection.
+const MAX_TEXT_BYTES: usize = 4096;
+
+/// An instance between its start and the end of its invocation. Dropping it frees the slot at once, wherever the guest
+/// is.
+pub struct Running {
+    plugin: Arc<Plugin>,
+    store: Store<Guest>,
+    instance: Instance,
+    request: Resource<Handle>,
+    _ticking: Ticking,
+}
+
+impl Running {
+    pub(super) fn new(
+        plugin: Arc<Plugin>,
+        mut store: Store<Guest>,
+        instance: Instance,
+        ticking: Ticking,
+    ) -> Result<Self, SandboxError> {
+        let request = store.data_mut().table.push(Handle).map_err(|error| SandboxError::Internal(error.to_string()))?;
+        Ok(Self { plugin, store, instance, request, _ticking: ticking })
+    }
+
+    /// Stage 1: accepts or refuses the request. A plugin without it accepts.
+    pub async fn validate(&mut self) -> Result<Result<(), Rejection>, SandboxError> {
+        let plugin = self.plugin.clone();
+        let Some(stage) = &plugin.exports().validation else { return Ok(Ok(())) };
+        let request = self.request();
+        let verdict = self.metered(async |store, instance| stage.call(store, instance, (request,)).await).await?;
+        verdict.map_or_else(|rejection| Ok(Err(checked(rejection)?)), |()| Ok(Ok(())))
+    }
+
+    /// Stage 3: the first step.
+    pub async fn preprocess(&mut self) -> Result<Result<Step, Rejection>, SandboxError> {
+        let plugin = self.plugin.clone();
+        let Some(stage) = &plugin.exports().preprocessing else {
+            return Err(SandboxError::Contract("the plugin exports no `preprocessing`".into()));
+        };
+        let request = self.request();
+        let step = self.metered(async |store, instance| stage.call(store, instance, (request,)).await).await?;
+        self.step(step)
+    }
+
+    /// Stage 4: the next step, given what the models said; one `Outputs` for each inference, in order.
+    pub async fn postprocess(&mut self, outputs: Vec<Outputs>) -> Result<Result<Step, Rejection>, SandboxError> {
+        let plugin = self.plugin.clone();
+        let Some(stage) = &plugin.exports().postprocessing else {
+            let missing = "the plugin asked for an inference and exports no `postprocessing`, which this host needs";
+            return Err(SandboxError::Contract(format!("{missing} (contract {VERSION})")));
+        };
+        let mut handles = Vec::with_capacity(outputs.len());
+        for outputs in outputs {
+            let pushed = self.store.data_mut().table.push(Results::new(outputs));
+            handles.push(pushed.map_err(|_| SandboxError::Contract("too many handles at once".into()))?);
+        }
+        let request = self.request();
+        let step = self.metered(async |store, instance| stage.call(store, instance, (request, handles)).await).await?;
+        self.step(step)
+    }
+
+    /// The request, lent to a stage; the instance keeps it.
+    fn request(&self) -> Resource<Handle> {
+        Resource::new_borrow(self.request.rep())
+    }
+
+    /// Runs a stage under the invocation's processor limit and reads its errors.
+    async fn metered<T>(
+        &mut self,
+        stage: impl AsyncFnOnce(&mut Store<Guest>, &Instance) -> wasmtime::Result<T>,
+    ) -> Result<T, SandboxError> {
+        let assignment = &self.store.data().assignment;
+        let (invocation, limit) = (assignment.invocation.clone(), assignment.cpu_limit);
+        let called = {
+            let call = pin!(stage(&mut self.store, &self.instance));
+            metered(call, &invocation.account, limit).await
+        };
+        match called {
+            Ok(Ok(given)) => Ok(given),
+            Ok(Err(error)) => {
+                let refused = self.store.data_mut().limits.take_refusal();
+                Err(SandboxError::from_call(error, refused))
+            }
+            Err(CpuSpent) => Err(SandboxError::Cpu { cpu_ms: limit.as_millis() as u64 }),
+        }
+    }
+
+    /// Takes what a step holds out of the guest's handles.
+    fn step(&mut self, step: Stepped) -> Result<Result<Step, Rejection>, SandboxError> {
+        let table = &mut self.store.data_mut().table;
+        let gone = |error: wasmtime::component::ResourceTableError| {
+            SandboxError::Contract(format!("a step holds a handle that is not there: {error}"))
+        };
+        match step {
+            Err(rejection) => Ok(Err(checked(rejection)?)),
+            Ok(wit::Step::Respond(response)) => {
+                let draft = table.delete(response).map_err(gone)?;
+                Ok(Ok(Step::Respond(draft.finish().map_err(SandboxError::Contract)?)))
+            }
+            Ok(wit::Step::Infer(inferences)) if inferences.is_empty() => {
+                Err(SandboxError::Contract("an `infer` step asks for nothing".into()))
+            }
+            Ok(wit::Step::Infer(inferences)) => {
+                let taken = inferences.into_iter().map(|inference| table.delete(inference).map_err(gone));
+                let drafts = taken.collect::<Result<Vec<_>, _>>()?;
+                Ok(Ok(Step::Infer(drafts.into_iter().map(|draft| draft.finish()).collect())))
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.store.data().log.flush();
+    }
+}
+
+/// A rejection as a guest may make one.
+fn checked(rejection: types::Rejection) -> Result<Rejection, SandboxError> {
+    let contract = |detail: String| Err(SandboxError::Contract(detail));
+    let header = |name: &str, value: &str| headers::check(name, value).map_err(SandboxError::Contract);
+    let types::Rejection { status, code, detail, pointer, headers, body } = rejection;
+    if !(400..500).contains(&status) {
+        return contract(format!("a rejection has a status of 400 to 499, not {status}"));
+    }
+    let kebab = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if code.is_empty() || code.len() > MAX_CODE_BYTES || !code.bytes().all(kebab) {
+        return contract("a rejection's code is 1 to 64 characters of a-z, 0-9 and `-`".into());
+    }
+    for text in [Some(&detail), pointer.as_ref()].into_iter().flatten() {
+        if text.len() > MAX_TEXT_BYTES {
+            return contract(format!("a rejection's detail and pointer have at most {MAX_TEXT_BYTES} bytes"));
+        }
+    }
+    if headers.len() > headers::MAX_HEADERS {
+        return contract(format!("a rejection has at most {} headers", headers::MAX_HEADERS));
+    }
+    for (name, value) in &headers {
+        header(name, value)?;
+    }
+    if let Some(content) = &body {
+        header("content-type", &content.content_type)?;
+    }
+    let body = body.map(|content| (content.content_type, content.bytes.into()));
+    Ok(Rejection { status, code, detail, pointer, headers, body })
+}

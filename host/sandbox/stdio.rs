@@ -1,0 +1,146 @@
+//! A guest's log: lines from `logging`, standard output and standard error, with tenant, function and invocation, in the
+//! host's own log. Bounded per invocation in lines and bytes; what is over is counted and told once.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tracing::Level;
+use wasmtime_wasi::{
+    cli::{IsTerminal, StdoutStream},
+    p2::{OutputStream, Pollable, StreamResult},
+};
+
+use super::Config;
+use crate::invocation::Invocation;
+
+/// One invocation's log; clones write to the same one.
+#[derive(Clone)]
+pub(super) struct LogStream(Arc<Lines>);
+
+struct Lines {
+    invocation: [Arc<str>; 3],
+    partial: Mutex<Vec<u8>>,
+    left: AtomicU32,
+    max_line_bytes: usize,
+}
+
+impl LogStream {
+    pub(super) fn new(invocation: &Invocation, config: &Config) -> Self {
+        Self(Arc::new(Lines {
+            invocation: [invocation.tenant.clone(), invocation.function.clone(), invocation.id.clone()],
+            partial: Mutex::default(),
+            left: AtomicU32::new(config.max_log_lines),
+            max_line_bytes: config.max_log_line_bytes as usize,
+        }))
+    }
+
+    /// Writes one line, cut to the limit; drops it when the invocation has written its share.
+    pub(super) fn line(&self, level: Level, message: &str) {
+        let lines = &*self.0;
+        let left = match lines.left.try_update(Relaxed, Relaxed, |left| left.checked_sub(1)) {
+            Ok(left) => left,
+            Err(_) => return,
+        };
+        let end = (0..=lines.max_line_bytes.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
+        let message = &message[..end.unwrap_or(0)];
+        let [tenant, function, invocation] = &lines.invocation;
+        // The level of a tracing event is part of its call site, hence one for each.
+        macro_rules! at {
+            ($level:ident) => {
+                tracing::$level!(target: "tenon::guest", %tenant, %function, %invocation, "{message}")
+            };
+        }
+        match level {
+            Level::TRACE => at!(trace),
+            Level::DEBUG => at!(debug),
+            Level::INFO => at!(info),
+            Level::WARN => at!(warn),
+            Level::ERROR => at!(error),
+        }
+        if left == 1 {
+            tracing::warn!(target: "tenon::guest", %tenant, %function, %invocation, "log limit reached, further lines are dropped");
+        }
+    }
+
+    /// Takes output apart into lines; the last one may come in pieces.
+    fn output(&self, bytes: &[u8]) {
+        let mut partial = self.0.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let room = self.0.max_line_bytes.saturating_sub(partial.len());
+            partial.extend_from_slice(&piece[..room.min(piece.len())]);
+            if piece.ends_with(b"\n") {
+                self.line(Level::INFO, String::from_utf8_lossy(&partial).trim_end());
+                partial.clear();
+            }
+        }
+    }
+
+    /// Writes what has no line end yet; called when the invocation is over.
+    pub(super) fn flush(&self) {
+        let partial = std::mem::take(&mut *self.0.partial.lock().unwrap_or_else(PoisonError::into_inner));
+        if !partial.is_empty() {
+            self.line(Level::INFO, String::from_utf8_lossy(&partial).trim_end());
+        }
+    }
+}
+
+impl IsTerminal for LogStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for LogStream {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl OutputStream for LogStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.output(&bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        // Never blocks: what is over the limit is dropped. The number bounds one write.
+        Ok(self.0.max_line_bytes.max(1))
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for LogStream {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for LogStream {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.output(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,83 @@
+//! What an instance carries while it serves one invocation: its assignment, its handles, its limits. Made for the
+//! invocation and dropped with it; nothing survives into the next one.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+
+use super::{Config, limits::Limits, stdio::LogStream, tokenizer::Tokenizer};
+use crate::{
+    invocation::{Invocation, Request},
+    tensor::Staging,
+};
+
+/// Random bytes that one call may ask for.
+const MAX_RANDOM_BYTES: u64 = 1 << 20;
+
+/// What a guest is to work on.
+#[derive(Clone)]
+pub struct Assignment {
+    /// For whom, until when, on whose account.
+    pub invocation: Arc<Invocation>,
+    /// The caller's request.
+    pub request: Arc<Request>,
+    /// The models that the function is bound to, by the plugin's name for them.
+    pub models: Arc<BTreeMap<String, TextModel>>,
+    /// The function's own keys and values.
+    pub config: Arc<BTreeMap<String, String>>,
+    /// Processor time that the invocation may use.
+    pub cpu_limit: Duration,
+}
+
+/// What `text` needs to know of a bound model.
+#[derive(Clone, Default)]
+pub struct TextModel {
+    /// The tokenizer beside the model, where there is one.
+    pub tokenizer: Option<Arc<Tokenizer>>,
+    /// Tokens that the model takes in one row; `None` where its inputs have no ragged dimension.
+    pub max_tokens: Option<u64>,
+}
+
+/// The store's content.
+pub(super) struct Guest {
+    pub(super) assignment: Assignment,
+    pub(super) table: ResourceTable,
+    pub(super) limits: Limits,
+    pub(super) log: LogStream,
+    pub(super) staging: Arc<dyn Staging>,
+    pub(super) text_limits: TextLimits,
+    wasi: WasiCtx,
+}
+
+/// Limits of `text.encode`.
+#[derive(Clone, Copy)]
+pub(super) struct TextLimits {
+    pub(super) bytes: u64,
+    pub(super) texts: u64,
+}
+
+impl Guest {
+    pub(super) fn new(assignment: Assignment, config: &Config, staging: Arc<dyn Staging>) -> Self {
+        let log = LogStream::new(&assignment.invocation, config);
+        // No files, no environment, no arguments, no network: the builder's defaults, and nothing is added but a log.
+        let wasi = WasiCtxBuilder::new()
+            .stdout(log.clone())
+            .stderr(log.clone())
+            .allow_tcp(false)
+            .allow_udp(false)
+            .max_random_size(MAX_RANDOM_BYTES)
+            .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(config.max_handles as usize);
+        let limits = Limits::new(assignment.invocation.account.clone());
+        let text_limits = TextLimits { bytes: config.max_text_bytes, texts: config.max_texts };
+        Self { assignment, table, limits, log, staging, text_limits, wasi }
+    }
+}
+
+impl WasiView for Guest {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}

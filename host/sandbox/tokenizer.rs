@@ -1,0 +1,104 @@
+//! Tokenizers: loaded once per file, shared by all invocations. The only file beside `host_calls/text.rs` that knows the
+//! `tokenizers` crate.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
+
+use tokenizers::{Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
+
+/// A `tokenizer.json` that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` cannot be read as a tokenizer: {reason}", path.display())]
+pub struct TokenizerError {
+    path: PathBuf,
+    reason: String,
+}
+
+/// Every tokenizer in use, by file.
+#[derive(Default)]
+pub struct Tokenizers(Mutex<HashMap<PathBuf, Weak<Tokenizer>>>);
+
+impl Tokenizers {
+    /// The tokenizer of `path`, or none where there is no such file. Blocks for some 10 ms the first time.
+    pub fn load(&self, path: &Path) -> Result<Option<Arc<Tokenizer>>, TokenizerError> {
+        let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tokenizer) = loaded.get(path).and_then(Weak::upgrade) {
+            return Ok(Some(tokenizer));
+        }
+        if !path.exists() {
+            return Ok(None);
+        }
+        let unreadable = |error: tokenizers::Error| TokenizerError { path: path.into(), reason: error.to_string() };
+        let mut inner = tokenizers::Tokenizer::from_file(path).map_err(unreadable)?;
+        // Guests say what is truncated, and only the engine pads.
+        inner.with_padding(None).with_truncation(None).map_err(unreadable)?;
+        let tokenizer = Arc::new(Tokenizer(inner));
+        loaded.retain(|_, tokenizer| tokenizer.strong_count() > 0);
+        loaded.insert(path.into(), Arc::downgrade(&tokenizer));
+        Ok(Some(tokenizer))
+    }
+}
+
+/// The tokenizer that belongs to a model.
+pub struct Tokenizer(tokenizers::Tokenizer);
+
+/// What happens to a row with too many tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Truncation {
+    #[default]
+    None,
+    LongestFirst,
+    OnlyFirst,
+    OnlySecond,
+}
+
+/// Why a text was not encoded.
+pub(super) enum EncodeError {
+    /// So many tokens, and no leave to take any away.
+    TooLong(usize),
+    /// The truncation asked for cannot make this row short enough.
+    CannotTruncate(String),
+    /// The tokenizer itself failed.
+    Failed(String),
+}
+
+/// One row of tokens.
+pub(super) struct Tokens {
+    pub(super) encoding: Encoding,
+    pub(super) truncated: bool,
+}
+
+impl Tokenizer {
+    /// Encodes one text or a pair, with special tokens, into at most `max` tokens.
+    pub(super) fn encode(
+        &self,
+        first: &str,
+        second: Option<&str>,
+        max: usize,
+        truncation: Truncation,
+    ) -> Result<Tokens, EncodeError> {
+        let failed = |error: tokenizers::Error| EncodeError::Failed(error.to_string());
+        let mut first = self.0.encode(first, false).map_err(failed)?;
+        let mut second = second.map(|second| self.0.encode(second, false)).transpose().map_err(failed)?;
+        let special = self.0.get_post_processor().map_or(0, |added| added.added_tokens(second.is_some()));
+        let wanted = first.len() + second.as_ref().map_or(0, Encoding::len) + special;
+        let truncated = wanted > max;
+        if truncated {
+            let strategy = match truncation {
+                Truncation::None => return Err(EncodeError::TooLong(wanted)),
+                Truncation::LongestFirst => TruncationStrategy::LongestFirst,
+                Truncation::OnlyFirst => TruncationStrategy::OnlyFirst,
+                Truncation::OnlySecond => TruncationStrategy::OnlySecond,
+            };
+            let max_length = max.checked_sub(special).ok_or(EncodeError::TooLong(wanted))?;
+            let parameters = TruncationParams { direction: TruncationDirection::Right, max_length, strategy, stride: 0 };
+            (first, second) = tokenizers::utils::truncation::truncate_encodings(first, second, &parameters)
+                .map_err(|error| EncodeError::CannotTruncate(error.to_string()))?;
+        }
+        let encoding = self.0.post_process(first, second, true).map_err(failed)?;
+        Ok(Tokens { encoding, truncated })
+    }
+}
