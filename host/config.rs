@@ -9,12 +9,15 @@ use std::{
 use clap::Parser;
 use serde::Deserialize;
 
-use crate::{engine, function, http, sandbox};
+use crate::{engine, function, http, nearest::nearest_hint, sandbox};
 
 /// The largest configuration file that is read.
 const MAX_BYTES: u64 = 1 << 20;
 /// Read where no `--config` is given and the file is there.
 const DEFAULT_FILE: &str = "tenon.toml";
+/// Variables `TENON_<SECTION>__<KEY>` set single keys.
+const PREFIX: &str = "TENON_";
+const SEPARATOR: &str = "__";
 
 /// The command line of `tenon-host`. Each flag has a variable of the same name with `TENON_`.
 #[derive(Debug, Default, Parser)]
@@ -105,7 +108,7 @@ impl Config {
         let mut config = match &flags.config {
             Some(path) => Self::read(path)?,
             None if Path::new(DEFAULT_FILE).is_file() => Self::read(Path::new(DEFAULT_FILE))?,
-            None => Self::default(),
+            None => Self::parse("", Path::new(DEFAULT_FILE))?,
         };
         let set = |target: &mut PathBuf, flag: &Option<PathBuf>| {
             if let Some(value) = flag {
@@ -127,11 +130,25 @@ impl Config {
         if size > MAX_BYTES {
             return Err(unreadable(format!("it has {size} bytes, at most {MAX_BYTES} are read")));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
-        toml::from_str(&text).map_err(|error| {
+        Self::parse(&std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?, path)
+    }
+
+    /// The file's text is checked by itself, so that errors tell its lines; then again with the variables put over it.
+    fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let syntax = |error: toml::de::Error, path: PathBuf| {
             let hint = nearest_hint(error.message());
-            ConfigError::Syntax { path: path.into(), reason: format!("{}{hint}", error.to_string().trim_end()) }
-        })
+            ConfigError::Syntax { path, reason: format!("{}{hint}", error.to_string().trim_end()) }
+        };
+        let config = toml::from_str::<Self>(text).map_err(|error| syntax(error, path.into()))?;
+        let mut table = text.parse::<toml::Table>().map_err(|error| syntax(error, path.into()))?;
+        let variables = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX) && name.contains(SEPARATOR));
+        let mut config = config;
+        for (name, value) in variables {
+            put(&mut table, &name, &value).map_err(ConfigError::Value)?;
+            // One at a time, so that an error names the variable that made it.
+            config = table.clone().try_into().map_err(|error| syntax(error, name.into()))?;
+        }
+        Ok(config)
     }
 
     /// Every room's rules.
@@ -146,16 +163,19 @@ impl Config {
     }
 }
 
-/// For serde's "unknown field `x`, expected one of `a`, `b`": the known key that is nearest to the unknown one.
-pub fn nearest_hint(message: &str) -> String {
-    let Some(rest) = message.strip_prefix("unknown field ") else { return String::new() };
-    let mut names = rest.split('`').skip(1).step_by(2);
-    let Some(unknown) = names.next() else { return String::new() };
-    let near = names.map(|known| (strsim::jaro_winkler(unknown, known), known));
-    match near.max_by(|(a, _), (b, _)| a.total_cmp(b)) {
-        Some((closeness, known)) if closeness > 0.7 => format!("\nhint: did you mean `{known}`?"),
-        _ => String::new(),
+/// Puts `TENON_SANDBOX__MAX_INSTANCES=3` into the table as `sandbox.max_instances`. A value that reads as TOML is that;
+/// anything else is text.
+fn put(table: &mut toml::Table, name: &str, value: &str) -> Result<(), String> {
+    let keys: Vec<_> = name[PREFIX.len()..].split(SEPARATOR).map(str::to_lowercase).collect();
+    let Some((last, sections)) = keys.split_last() else { return Ok(()) };
+    let mut place = table;
+    for section in sections {
+        let inner = place.entry(section.clone()).or_insert_with(|| toml::Table::new().into());
+        place = inner.as_table_mut().ok_or_else(|| format!("{name}: `{section}` is not a section"))?;
     }
+    let read = format!("value = {value}").parse::<toml::Table>().ok().and_then(|mut read| read.remove("value"));
+    place.insert(last.clone(), read.unwrap_or_else(|| value.into()));
+    Ok(())
 }
 
 #[cfg(test)]
@@ -166,8 +186,16 @@ mod tests {
     fn an_unknown_key_names_the_nearest_known_one() {
         let error = toml::from_str::<Config>("[sandbox]\nmax_instance = 3").unwrap_err();
         assert_eq!(nearest_hint(error.message()), "\nhint: did you mean `max_instances`?");
-        assert_eq!(nearest_hint("invalid type"), "");
-        assert_eq!(nearest_hint("unknown field `zzz`, expected one of `limits`, `http`"), "");
+    }
+
+    #[test]
+    fn a_variable_sets_a_single_key() {
+        let mut table = "[sandbox]\nmax_texts = 1".parse().unwrap();
+        put(&mut table, "TENON_SANDBOX__MAX_INSTANCES", "3").unwrap();
+        put(&mut table, "TENON_HTTP__LISTEN", "127.0.0.1:5").unwrap();
+        let config: Config = table.clone().try_into().unwrap();
+        assert_eq!((config.sandbox.max_instances, config.sandbox.max_texts, config.http.listen.port()), (3, 1, 5));
+        assert!(put(&mut table, "TENON_SANDBOX__MAX_TEXTS__X", "3").unwrap_err().contains("max_texts"));
     }
 
     #[test]

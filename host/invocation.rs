@@ -3,7 +3,10 @@
 //! Owns these types because every room speaks of them. Refuses to know how a stage runs or how an answer is written.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -12,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     account::{Account, Charge},
+    telemetry::Gauge,
     tensor::Tensor,
 };
 
@@ -44,20 +48,23 @@ pub struct Invocation {
     pub account: Arc<Account>,
     /// How long each stage took so far.
     pub stages: StageTimes,
-    /// Its place among the host's invocations.
-    pub permit: Option<Permit>,
+    /// Set once its guest has held a thread for longer than others should wait: its work then moves to the threads
+    /// that are there for that.
+    long: AtomicBool,
+    /// Its place among the host's invocations, free again when the last owner lets go.
+    permit: Option<Permit>,
 }
 
 /// A place among the host's invocations, counted in `tenon_invocations_in_flight` while it is held.
 #[derive(Debug)]
 pub struct Permit {
     _permit: OwnedSemaphorePermit,
-    in_flight: prometheus::IntGauge,
+    in_flight: Gauge,
 }
 
 impl Permit {
     /// Counts the place as taken.
-    pub fn new(permit: OwnedSemaphorePermit, in_flight: prometheus::IntGauge) -> Self {
+    pub fn new(permit: OwnedSemaphorePermit, in_flight: Gauge) -> Self {
         in_flight.inc();
         Self { _permit: permit, in_flight }
     }
@@ -70,6 +77,27 @@ impl Drop for Permit {
 }
 
 impl Invocation {
+    /// An invocation of `tenant`'s `function` that holds no place yet.
+    pub fn new(id: Arc<str>, (tenant, function): (Arc<str>, Arc<str>), deadline: Instant, account: Arc<Account>) -> Self {
+        let (stages, long) = (StageTimes::default(), AtomicBool::new(false));
+        Self { id, tenant, function, deadline, account, stages, long, permit: None }
+    }
+
+    /// The same, holding a place.
+    pub fn with_permit(self, permit: Permit) -> Self {
+        Self { permit: Some(permit), ..self }
+    }
+
+    /// Notes that its guest holds threads for long.
+    pub fn mark_long(&self) {
+        self.long.store(true, Relaxed);
+    }
+
+    /// Whether its guest holds threads for long.
+    pub fn is_long(&self) -> bool {
+        self.long.load(Relaxed)
+    }
+
     /// How long there is until the deadline.
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())

@@ -16,5 +16,6 @@ pub mod sandbox;
 // Shared vocabulary.
 pub mod account;
 pub mod invocation;
+pub mod nearest;
 pub mod telemetry;
 pub mod tensor;

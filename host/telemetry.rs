@@ -16,6 +16,9 @@ use prometheus::{
 
 use crate::invocation::Stage;
 
+/// A figure that goes up and down, for those who count without knowing with what.
+pub use prometheus::IntGauge as Gauge;
+
 /// Tenants with a label value of their own; later ones fold into `other`.
 const MAX_TENANT_LABELS: usize = 256;
 /// Functions and models likewise.

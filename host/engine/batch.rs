@@ -261,3 +261,6 @@ impl Input<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

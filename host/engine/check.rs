@@ -173,3 +173,6 @@ fn outside(datatype: Datatype, bytes: &[u8], low: i64, high: i64) -> Option<Stri
 fn bound<T: TryFrom<i64> + Default>(value: i64) -> T {
     T::try_from(value).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,7 +90,7 @@ impl Lane {
 fn begin(ground: &Ground) -> Result<Box<dyn Instance>, BackendError> {
     let begin = || {
         let mut instance = ground.loaded.instance()?;
-        warm_up::run(&mut *instance, &ground.plan, 1, &ground.first_row)?;
+        warm_up::begin(&mut *instance, &ground.plan, &ground.first_row)?;
         Ok(instance)
     };
     unwinding(begin)
@@ -219,7 +219,8 @@ impl Runner<'_> {
             invocation.account.spend(Used::Device, share);
             self.ground.metrics.device_time(&invocation.tenant, &invocation.function, share);
         }
-        let longest = rows.iter().map(|(ticket, index)| ticket.elements(*index)).max().unwrap_or(1);
+        let extent = |dimension: usize| rows.iter().map(|(ticket, index)| ticket.row(*index).lengths[dimension]).max();
+        let longest: u64 = (0..self.ground.plan.maxima.len()).filter_map(extent).product();
         let padded = (longest * rows.len() as u64).max(1) as f64;
         self.ground.metrics.padding_ratio.observe((1.0 - all / padded).max(0.0));
     }

@@ -137,11 +137,13 @@ impl Model {
         invocation: &Arc<Invocation>,
     ) -> Result<Pending, InferError> {
         let (plan, limit) = (&*self.manifest.plan, self.manifest.max_request_rows);
-        // Before the values are looked at: refusing must be cheap.
+        // What can never be answered is told first, then what cannot now: before values are looked at and memory is
+        // made, because refusing must be cheap.
         let rows = inputs.iter().map(|(_, tensor)| tensor.layout.rows()).max().unwrap_or(0);
         if rows > limit {
             return Err(InferError::TooManyRows { model: self.name.clone(), rows, limit });
         }
+        self.waiting.room()?;
         let contract = |violation| InferError::Contract { model: self.name.clone(), violation };
         let checked = check::check(plan, inputs).map_err(contract)?;
         let queued = Instant::now();
@@ -188,6 +190,7 @@ fn profile(
         }
         return Ok(profile);
     }
+    warm_up::begin(instance, plan, &shapes[0])?;
     let run = |rows: usize, lengths: &[u64]| warm_up::run(instance, plan, rows, lengths);
     let profile = Profile::measure(key, &shapes, manifest.max_batch_size, run)?;
     if let Err(error) = profile.write(folder) {

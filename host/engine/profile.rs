@@ -13,12 +13,12 @@ use serde::{Deserialize, Serialize};
 
 use super::backend::BackendError;
 
-/// The first two runs of a shape are slower (the executor profiles, libraries pick kernels): not counted.
-const UNCOUNTED_RUNS: usize = 2;
 /// The faster one of these counts: other load on the machine only ever adds.
 const COUNTED_RUNS: usize = 2;
-/// The batch that shows what a further row costs.
+/// The batch that shows what a further row costs; where a row alone takes long, two of them show it well enough.
 const SAMPLE_ROWS: usize = 4;
+const SAMPLE_SLOW_ROWS: usize = 2;
+const SLOW_ROW_US: f64 = 20_000.0;
 /// Measuring ends here even if buckets are left; predictions then go on from the last one measured.
 const MEASURING_LIMIT: Duration = Duration::from_secs(20);
 
@@ -71,7 +71,8 @@ impl Profile {
         Duration::try_from_secs_f64(us / 1e6).ok()
     }
 
-    /// Measures every shape of `buckets` (the extents of a row). `run` runs rows of such extents and takes the time.
+    /// Measures every shape of `buckets` (the extents of a row). `run` runs rows of such extents and takes the time; the
+    /// model has been run before, so that no first run is counted.
     pub(super) fn measure(
         key: Key,
         buckets: &[Vec<u64>],
@@ -85,9 +86,6 @@ impl Profile {
                 break;
             }
             let mut time = |rows| -> Result<f64, BackendError> {
-                for _ in 0..UNCOUNTED_RUNS {
-                    run(rows, lengths)?;
-                }
                 let mut fastest = run(rows, lengths)?;
                 for _ in 1..COUNTED_RUNS {
                     fastest = fastest.min(run(rows, lengths)?);
@@ -95,7 +93,7 @@ impl Profile {
                 Ok(fastest.as_secs_f64() * 1e6)
             };
             let first_us = time(1)?;
-            let rows = SAMPLE_ROWS.min(most_rows);
+            let rows = if first_us > SLOW_ROW_US { SAMPLE_SLOW_ROWS } else { SAMPLE_ROWS }.min(most_rows);
             let further_us = if rows > 1 { (time(rows)? - first_us).max(0.0) / (rows - 1) as f64 } else { first_us };
             curves.push(Curve { elements: lengths.iter().product(), first_us, further_us });
         }
@@ -160,7 +158,7 @@ mod tests {
         };
         let profile = Profile::measure(key(), &[vec![2], vec![4]], 32, run).unwrap();
         assert_eq!(profile.curves[1], Curve { elements: 4, first_us: 4000.0, further_us: 4000.0 });
-        assert_eq!(runs.len(), 2 * 2 * (UNCOUNTED_RUNS + COUNTED_RUNS));
+        assert_eq!(runs.len(), 2 * 2 * COUNTED_RUNS);
         assert!(Profile::measure(key(), &[vec![2]], 1, |_, _| Err(BackendError("no".into()))).is_err());
     }
 

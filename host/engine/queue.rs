@@ -27,6 +27,18 @@ pub(super) struct Limits {
     pub(super) profile: Option<Arc<Profile>>,
 }
 
+/// A batch whose first row alone takes longer than allowed may take this much longer still: company that costs next to
+/// nothing is let in, company that would double the time is not.
+const OVER_SLOW_ROW: f64 = 1.25;
+
+impl Limits {
+    fn is_too_long(&self, rows: usize, elements: u64) -> bool {
+        let predict = |rows| self.profile.as_ref().and_then(|profile| profile.predict(rows, elements));
+        predict(rows)
+            .is_some_and(|time| time > self.time && predict(1).is_some_and(|alone| time > alone.mul_f64(OVER_SLOW_ROW)))
+    }
+}
+
 /// Why a batch was closed, as the metrics tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reason {
@@ -202,8 +214,7 @@ impl<T: Clone> Queue<T> {
             if rows > 0 && elements.saturating_mul(rows as u64 + 1) > limits.elements {
                 return (rows, Reason::Elements);
             }
-            let predicted = limits.profile.as_ref().and_then(|profile| profile.predict(rows + 1, elements));
-            if rows > 0 && predicted.is_some_and(|time| time > limits.time) {
+            if rows > 0 && limits.is_too_long(rows + 1, elements) {
                 return (rows, Reason::Time);
             }
         }
@@ -224,3 +235,6 @@ impl<T: Clone> Queue<T> {
         rows
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,14 @@ use crate::tensor::{Layout, Tensor};
 /// A value of the middle for floating point: zeros and denormals have paths of their own.
 const PLAIN: f64 = 0.5;
 
+/// The first two runs of a model are up to five times slower (libtorch's executor profiles), whatever their shape.
+const FIRST_RUNS: usize = 2;
+
+/// Runs one row as often as it takes until runs are no slower than later ones.
+pub(super) fn begin(instance: &mut dyn Instance, plan: &Plan, lengths: &[u64]) -> Result<(), BackendError> {
+    (0..FIRST_RUNS).try_for_each(|_| run(instance, plan, 1, lengths).map(drop))
+}
+
 /// The shapes to run, as the extents of a row: the buckets of all dimensions side by side, the shorter lists ending in
 /// their maximum. A model without ragged dimensions has one shape.
 pub(super) fn shapes(buckets: &[Vec<u64>]) -> Vec<Vec<u64>> {

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::{InvokeError, snapshot::Snapshot};
 use crate::{
     account::Holder,
-    invocation::{Invocation, Permit, StageTimes},
+    invocation::{Invocation, Permit},
     telemetry::Telemetry,
 };
 
@@ -49,15 +49,9 @@ impl Admission {
         };
         let revision = &snapshot.revision;
         let account = revision.tenant_account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
-        Ok(Arc::new(Invocation {
-            id: id.clone(),
-            tenant: revision.tenant.clone(),
-            function: revision.function.clone(),
-            deadline,
-            account,
-            stages: StageTimes::default(),
-            permit: Some(Permit::new(permit, self.telemetry.in_flight().clone())),
-        }))
+        let names = (revision.tenant.clone(), revision.function.clone());
+        let permit = Permit::new(permit, self.telemetry.in_flight().clone());
+        Ok(Arc::new(Invocation::new(id.clone(), names, deadline, account).with_permit(permit)))
     }
 
     /// Refuses everything from now on; what is in flight goes on.

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde::Deserialize;
 
 use super::Config;
-use crate::tensor::TensorType;
+use crate::{nearest::nearest_hint, tensor::TensorType};
 
 /// A function's name, or a tenant's: what fits in a path, a label and a folder.
 const MAX_NAME_BYTES: usize = 64;
@@ -110,7 +110,7 @@ impl Manifest {
     /// Reads and checks a manifest.
     pub fn read(text: &str, host: &Config) -> Result<Self, ManifestError> {
         let manifest: Self = toml::from_str(text).map_err(|error| {
-            let hint = crate::config::nearest_hint(error.message());
+            let hint = nearest_hint(error.message());
             ManifestError::Syntax(format!("{}{hint}", error.to_string().trim_end()))
         })?;
         manifest.check(host)?;

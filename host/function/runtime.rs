@@ -66,7 +66,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// `account` is the host's; `guests` are the threads on which guests and their host calls run.
+    /// `account` is the host's; `guests` are the threads to which long-running guests move.
     pub fn new(
         (functions, admission): (Arc<Functions>, Arc<Admission>),
         (engine, account): (Arc<Engine>, Arc<Account>),
@@ -150,12 +150,12 @@ impl Runtime {
         })?;
         let request = Request { body, charge: Some(charge), ..call.request };
         let work = run(snapshot.clone(), invocation.clone(), request).in_current_span();
-        let ended = timeout_at(deadline.into(), attach(&self.guests, work)).await;
+        let ended = timeout_at(deadline.into(), attach(&self.guests, invocation.clone(), work)).await;
         *stages = invocation.stages.taken();
         match ended {
             Err(_) => Err(too_late()),
-            Ok(Ok(result)) => result,
-            Ok(Err(panicked)) => Err(InvokeError::Internal(panicked.to_string())),
+            Ok(Ok(Ok(result))) => result,
+            Ok(Ok(Err(panicked)) | Err(panicked)) => Err(InvokeError::Internal(panicked.to_string())),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{marker::PhantomData, sync::Arc};
 
 use wasmtime::{
-    Store,
+    Store, UpdateDeadline,
     component::{
         ComponentExportIndex, ComponentNamedList, Instance, InstancePre, Lift, Lower, Resource, types::ComponentItem,
     },
@@ -17,6 +17,10 @@ use super::{
     host_calls::{policies::CachePolicy, request::Handle, steps::Results},
     store::Guest,
 };
+
+/// Epochs until a stage yields for the first time: between one and two milliseconds. From then on it is one of the long
+/// ones, and yields at every epoch.
+pub(super) const TICKS_PER_STAGE: u64 = 2;
 
 /// The interfaces that a plugin may export.
 pub(super) const EXPORTS: [&str; 4] = ["validation", "caching", "preprocessing", "postprocessing"];
@@ -94,8 +98,11 @@ impl Plugin {
         let guest = Guest::new(assignment, &self.sandbox.config, self.sandbox.staging.clone());
         let mut store = Store::new(self.pre.engine(), guest);
         store.limiter(|guest| &mut guest.limits);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_async_yield_and_update(1);
+        store.set_epoch_deadline(TICKS_PER_STAGE);
+        store.epoch_deadline_callback(|store| {
+            store.data().assignment.invocation.mark_long();
+            Ok(UpdateDeadline::Yield(1))
+        });
         match self.pre.instantiate_async(&mut store).await {
             Ok(instance) => Running::new(self.clone(), store, instance, ticking),
             Err(error) => {

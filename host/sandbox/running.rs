@@ -14,7 +14,7 @@ use super::{
     compiler::VERSION,
     host_calls::{headers, request::Handle, steps::Results},
     meter::{CpuSpent, metered},
-    plugin::Stepped,
+    plugin::{Stepped, TICKS_PER_STAGE},
     store::Guest,
     ticker::Ticking,
 };
@@ -95,6 +95,8 @@ impl Running {
     ) -> Result<T, SandboxError> {
         let assignment = &self.store.data().assignment;
         let (invocation, limit) = (assignment.invocation.clone(), assignment.cpu_limit);
+        // Epochs went by while a batch was waited for; they are not this stage's.
+        self.store.set_epoch_deadline(TICKS_PER_STAGE);
         let called = {
             let call = pin!(stage(&mut self.store, &self.instance));
             metered(call, &invocation.account, limit).await

@@ -2,8 +2,6 @@
 
 #![allow(missing_docs, unreachable_pub, reason = "a test binary has no users")]
 
-
-#![allow(missing_docs, unreachable_pub, reason = "a test binary has no users")]
 mod support;
 
 mod spine;

@@ -49,28 +49,7 @@ impl Lane {
         }
         let inputs: Vec<IValue> = inputs.into_iter().map(IValue::Tensor).collect();
         let output = self.module.forward_is(&inputs).map_err(said)?;
-        self.in_order(output)
-    }
-
-    /// The outputs in the signature's order: a tensor, a tuple or list of them, or a dictionary by name.
-    fn in_order(&self, value: IValue) -> Result<Vec<Tensor>, BackendError> {
-        let odd = || BackendError("an output is neither a tensor nor a tuple, list or dictionary of tensors".into());
-        let tensor = |value| if let IValue::Tensor(tensor) = value { Ok(tensor) } else { Err(odd()) };
-        match value {
-            IValue::Tensor(tensor) => Ok(vec![tensor]),
-            IValue::TensorList(tensors) => Ok(tensors),
-            IValue::Tuple(values) | IValue::GenericList(values) => values.into_iter().map(tensor).collect(),
-            IValue::GenericDict(mut entries) => {
-                let mut named = |name: &str| {
-                    let is_named = |(key, _): &(IValue, IValue)| matches!(key, IValue::String(key) if key == name);
-                    let found = entries.iter().position(is_named);
-                    let missing = || BackendError(format!("the model's dictionary has no output `{name}`"));
-                    tensor(entries.swap_remove(found.ok_or_else(missing)?).1)
-                };
-                self.signature.outputs.iter().map(|output| named(&output.name)).collect()
-            }
-            _ => Err(odd()),
-        }
+        in_order(output, &self.signature)
     }
 }
 
@@ -81,6 +60,27 @@ impl Instance for Lane {
         let inputs: Vec<Tensor> = inputs.collect::<Result<_, _>>()?;
         let outputs = self.forward(inputs)?.iter().map(plain).collect::<Result<Vec<_>, _>>()?;
         read(&outputs.iter().map(dense).collect::<Result<Vec<_>, _>>()?)
+    }
+}
+
+/// The outputs in the signature's order: a tensor, a tuple or list of them, or a dictionary by name.
+fn in_order(value: IValue, signature: &Signature) -> Result<Vec<Tensor>, BackendError> {
+    let odd = || BackendError("an output is neither a tensor nor a tuple, list or dictionary of tensors".into());
+    let tensor = |value| if let IValue::Tensor(tensor) = value { Ok(tensor) } else { Err(odd()) };
+    match value {
+        IValue::Tensor(tensor) => Ok(vec![tensor]),
+        IValue::TensorList(tensors) => Ok(tensors),
+        IValue::Tuple(values) | IValue::GenericList(values) => values.into_iter().map(tensor).collect(),
+        IValue::GenericDict(mut entries) => {
+            let mut named = |name: &str| {
+                let is_named = |(key, _): &(IValue, IValue)| matches!(key, IValue::String(key) if key == name);
+                let found = entries.iter().position(is_named);
+                let missing = || BackendError(format!("the model's dictionary has no output `{name}`"));
+                tensor(entries.swap_remove(found.ok_or_else(missing)?).1)
+            };
+            signature.outputs.iter().map(|output| named(&output.name)).collect()
+        }
+        _ => Err(odd()),
     }
 }
 
@@ -162,4 +162,32 @@ fn bytes_of(tensor: &Tensor, length: usize) -> Result<&[u8], BackendError> {
     // SAFETY: `plain` made the tensor contiguous on the CPU, `length` is the size of its shape and kind, nothing writes
     // to it any more, and it is borrowed for as long as the slice lives.
     Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::TensorSpec;
+
+    #[test]
+    fn outputs_may_come_as_tensor_tuple_list_or_dictionary() {
+        let spec = |name: &str| TensorSpec { name: name.into(), kind: "FP32[rows]".parse().unwrap(), range: None };
+        let outputs = vec![spec("one"), spec("two")];
+        let signature = Signature { inputs: Vec::new(), outputs, dimensions: Vec::new() };
+        let tensor = |value: f32| Tensor::from_slice(&[value]);
+        let value = |value: f32| IValue::Tensor(tensor(value));
+        let sums = |value| {
+            let tensors = in_order(value, &signature).map_err(|error| error.0)?;
+            Ok::<_, String>(tensors.iter().map(|tensor| tensor.double_value(&[0])).collect::<Vec<_>>())
+        };
+        assert_eq!(sums(value(1.0)), Ok(vec![1.0]));
+        assert_eq!(sums(IValue::Tuple(vec![value(1.0), value(2.0)])), Ok(vec![1.0, 2.0]));
+        assert_eq!(sums(IValue::TensorList(vec![tensor(1.0), tensor(2.0)])), Ok(vec![1.0, 2.0]));
+        let entry = |name: &str, of| (IValue::String(name.into()), value(of));
+        let dictionary = vec![entry("x", 0.0), entry("two", 2.0), entry("one", 1.0)];
+        assert_eq!(sums(IValue::GenericDict(dictionary)), Ok(vec![1.0, 2.0]));
+        let said = sums(IValue::GenericDict(vec![entry("one", 1.0)])).unwrap_err();
+        assert_eq!(said, "the model's dictionary has no output `two`");
+        assert!(sums(IValue::Tuple(vec![IValue::Int(1)])).is_err());
+    }
 }

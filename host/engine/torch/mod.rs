@@ -6,7 +6,7 @@
 mod datatype;
 mod lane;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::{path::Path, sync::Arc};
 

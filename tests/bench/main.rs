@@ -1,0 +1,36 @@
+//! The figures of BENCHMARKS.md, each compared with something in the same run: `make bench`, or a part of it by name,
+//! `make bench BENCH=identity`. Servers listen on loopback; loops are bounded in time.
+
+#![allow(missing_docs, clippy::print_stdout, reason = "a program that prints figures")]
+
+mod instance;
+mod requests;
+mod wire;
+
+use std::{path::Path, time::Duration};
+
+/// What is measured, by name.
+const PARTS: [(&str, fn()); 3] =
+    [("instance", instance::measure), ("empty", requests::empty), ("identity", requests::identity)];
+
+fn main() {
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    for (name, measure) in PARTS {
+        if wanted.is_empty() || wanted.iter().any(|part| part == name) {
+            measure();
+        }
+    }
+}
+
+/// A file that `make bench` has made.
+fn made(path: &str) -> std::path::PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    assert!(path.exists(), "{} is missing: run `make bench`", path.display());
+    path
+}
+
+/// The value below which `share` of the sorted times lie, in microseconds.
+fn quantile(sorted: &[Duration], share: f64) -> f64 {
+    let index = ((sorted.len() - 1) as f64 * share).round() as usize;
+    sorted[index].as_secs_f64() * 1e6
+}

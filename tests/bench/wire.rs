@@ -1,0 +1,84 @@
+//! A client that costs little: one request written as it is, answers read by their length, a connection kept open.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+/// A POST, ready to be written.
+pub(crate) fn post(path: &str, body: &[u8]) -> Vec<u8> {
+    let mut request = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+    request.extend_from_slice(body);
+    request
+}
+
+/// One connection.
+pub(crate) struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server listens");
+        stream.set_nodelay(true).expect("a socket can be set up");
+        Self { stream, buffer: Vec::with_capacity(1 << 16) }
+    }
+
+    /// Sends the request and reads the whole answer, which must be a 200.
+    pub(crate) fn ask(&mut self, request: &[u8]) {
+        self.stream.write_all(request).expect("the server reads");
+        self.buffer.clear();
+        let mut whole = None;
+        while whole.is_none_or(|whole| self.buffer.len() < whole) {
+            let mut piece = [0; 1 << 14];
+            let read = self.stream.read(&mut piece).expect("the server answers");
+            assert!(read > 0, "the server closed the connection");
+            self.buffer.extend_from_slice(&piece[..read]);
+            whole = whole.or_else(|| length(&self.buffer));
+        }
+        assert!(self.buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&self.buffer));
+    }
+}
+
+/// Head and body together, once the head is there.
+fn length(buffer: &[u8]) -> Option<usize> {
+    let head = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
+    let text = std::str::from_utf8(&buffer[..head]).ok()?;
+    let body = text.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse::<usize>().ok()?;
+    Some(head + body)
+}
+
+/// Requests per second of `clients` clients in a closed loop for `time`.
+pub(crate) fn throughput(address: SocketAddr, request: &[u8], clients: usize, time: Duration) -> f64 {
+    let start = Instant::now();
+    let counts: Vec<u64> = std::thread::scope(|scope| {
+        let client = || {
+            let mut client = Client::connect(address);
+            let mut count = 0;
+            while start.elapsed() < time {
+                client.ask(request);
+                count += 1;
+            }
+            count
+        };
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().map(|client| client.join().expect("a client does not panic")).collect()
+    });
+    counts.iter().sum::<u64>() as f64 / start.elapsed().as_secs_f64()
+}
+
+/// Times of `count` requests of one client, sorted.
+pub(crate) fn latencies(address: SocketAddr, request: &[u8], count: usize) -> Vec<Duration> {
+    let mut client = Client::connect(address);
+    let mut times: Vec<_> = (0..count)
+        .map(|_| {
+            let start = Instant::now();
+            client.ask(request);
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    times
+}
