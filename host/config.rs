@@ -68,9 +68,9 @@ pub struct Config {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Threads {
-    /// Connections, HTTP, timers.
+    /// Connections, HTTP, timers, and guests that need no more than a millisecond.
     pub reactor: usize,
-    /// Guest code and host calls.
+    /// Guests, with their host calls, that need more.
     pub guests: usize,
 }
 
@@ -79,9 +79,9 @@ impl Threads {
         std::thread::available_parallelism().map_or(1, usize::from)
     }
 
-    /// Reactor threads in force: half the cores.
+    /// Reactor threads in force: one for each core, because short guests run there.
     pub fn reactor(&self) -> usize {
-        if self.reactor == 0 { Self::cores().div_ceil(2) } else { self.reactor }
+        if self.reactor == 0 { Self::cores() } else { self.reactor }
     }
 
     /// Guest threads in force: one for each core.

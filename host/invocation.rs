@@ -52,7 +52,7 @@ pub struct Invocation {
     /// that are there for that.
     long: AtomicBool,
     /// Its place among the host's invocations, free again when the last owner lets go.
-    permit: Option<Permit>,
+    _permit: Option<Permit>,
 }
 
 /// A place among the host's invocations, counted in `tenon_invocations_in_flight` while it is held.
@@ -80,12 +80,12 @@ impl Invocation {
     /// An invocation of `tenant`'s `function` that holds no place yet.
     pub fn new(id: Arc<str>, (tenant, function): (Arc<str>, Arc<str>), deadline: Instant, account: Arc<Account>) -> Self {
         let (stages, long) = (StageTimes::default(), AtomicBool::new(false));
-        Self { id, tenant, function, deadline, account, stages, long, permit: None }
+        Self { id, tenant, function, deadline, account, stages, long, _permit: None }
     }
 
     /// The same, holding a place.
     pub fn with_permit(self, permit: Permit) -> Self {
-        Self { permit: Some(permit), ..self }
+        Self { _permit: Some(permit), ..self }
     }
 
     /// Notes that its guest holds threads for long.

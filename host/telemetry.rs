@@ -175,8 +175,8 @@ impl Telemetry {
     }
 }
 
-/// How an invocation can end, as the label says it.
-pub const OUTCOMES: [&str; 5] = ["ok", "caller", "function", "capacity", "host"];
+/// How an invocation can end, as the label says it: well, by somebody's fault, or with a caller that did not wait.
+pub const OUTCOMES: [&str; 6] = ["ok", "caller", "function", "capacity", "host", "detached"];
 
 /// Counters and histograms of one function.
 #[derive(Debug)]

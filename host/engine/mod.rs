@@ -80,7 +80,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let (models, data) = ("models".into(), "data".into());
+        let (models, data) = (repository::DEFAULT_REPOSITORY.into(), "data".into());
         Self { models, data, lanes: None, warm_up: WarmUp::default(), stop_timeout: DEFAULT_STOP_TIMEOUT }
     }
 }

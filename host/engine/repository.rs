@@ -45,12 +45,23 @@ impl Found {
     }
 }
 
+/// Where models are unless the configuration names another folder.
+pub(super) const DEFAULT_REPOSITORY: &str = "models";
+
 /// The models of a repository by name. Hidden folders (half-written exports) and plain files are passed over; a folder
 /// without a manifest is listed all the same, so that its failure can be told.
 pub(super) fn scan(repository: &Path) -> Result<Vec<Found>, EngineError> {
     let broken = |source| EngineError::Repository { path: repository.into(), source };
     let mut found = Vec::new();
-    for (name, folder) in folders(repository).map_err(broken)? {
+    let models = match folders(repository) {
+        // The default need not be there: a host without models serves functions that need none.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && repository == Path::new(DEFAULT_REPOSITORY) => {
+            tracing::warn!("there is no folder `{DEFAULT_REPOSITORY}`: this host has no models; name another by --models");
+            return Ok(found);
+        }
+        models => models.map_err(broken)?,
+    };
+    for (name, folder) in models {
         let versions = folders(&folder).map_err(broken)?;
         let mut versions: Vec<u64> = versions.iter().filter_map(|(name, _)| version_number(name)).collect();
         versions.sort_unstable();

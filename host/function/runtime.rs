@@ -116,9 +116,10 @@ impl Runtime {
             Err(error) => return Outcome { result: Err(error), revision: None, cache: "bypass", stages: Vec::new() },
         };
         let mut stages = Vec::new();
+        let mut ending = Ending { snapshot: &snapshot, arrived, outcome: "detached" };
         let result = self.invoke(&snapshot, call, body, &mut stages).await;
-        let outcome = result.as_ref().map_or_else(|error| outcome(error.fault()), |_| "ok");
-        snapshot.revision.metrics.ended(outcome, arrived.elapsed());
+        ending.outcome = result.as_ref().map_or_else(|error| outcome(error.fault()), |_| "ok");
+        drop(ending);
         for (stage, time) in &stages {
             snapshot.revision.metrics.stage(*stage, *time);
         }
@@ -157,6 +158,19 @@ impl Runtime {
             Ok(Ok(Ok(result))) => result,
             Ok(Ok(Err(panicked)) | Err(panicked)) => Err(InvokeError::Internal(panicked.to_string())),
         }
+    }
+}
+
+/// Counts how a request ended, also where the caller left and nobody is there to see the end.
+struct Ending<'a> {
+    snapshot: &'a Snapshot,
+    arrived: Instant,
+    outcome: &'static str,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.snapshot.revision.metrics.ended(self.outcome, self.arrived.elapsed());
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) struct Problem {
 }
 
 /// Codes with status and title, in the order of DESIGN section 8.
-const TABLE: [(&str, u16, &str); 27] = [
+const TABLE: [(&str, u16, &str); 26] = [
     ("bad-request", 400, "The request is malformed"),
     ("unauthenticated", 401, "A token is needed"),
     ("forbidden", 403, "This is not allowed"),
@@ -39,7 +39,6 @@ const TABLE: [(&str, u16, &str); 27] = [
     ("function-not-found", 404, "There is no such function"),
     ("revision-not-found", 404, "The function has no such ready revision"),
     ("method-not-allowed", 405, "The method is not allowed here"),
-    ("request-timeout", 408, "The request did not arrive in time"),
     ("body-too-large", 413, "The body is too large"),
     ("too-many-rows", 413, "The request brings too many rows"),
     ("rate-limited", 429, "Too many requests"),

@@ -23,7 +23,11 @@ async fn the_right_document_comes_first() {
     assert_eq!(results.as_array().unwrap().len(), 3);
     assert_eq!((answer.header("x-tenon-revision"), answer.header("x-tenon-cache")), ("1", "bypass"));
     for stage in ["validate", "preprocess", "queue", "infer", "postprocess"] {
-        assert!(answer.header("server-timing").contains(&format!("{stage};dur=")), "{}", answer.header("server-timing"));
+        assert!(
+            answer.header("server-timing").contains(&format!("{stage};dur=")),
+            "{}",
+            answer.header("server-timing")
+        );
     }
     host.all_back_to_zero().await;
 }

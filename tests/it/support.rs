@@ -34,6 +34,16 @@ pub struct Served {
     pub folder: TempDir,
 }
 
+/// Puts other text in the place of a file's: what is to be replaced must be there, or the test tests nothing.
+pub fn rewrite(file: &Path, changes: &[(&str, &str)]) {
+    let mut text = std::fs::read_to_string(file).unwrap();
+    for (from, to) in changes {
+        assert!(text.contains(from), "{} has no `{from}`", file.display());
+        text = text.replace(from, to);
+    }
+    std::fs::write(file, text).unwrap();
+}
+
 /// A folder that `make test` has made.
 pub fn made(path: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
@@ -78,10 +88,45 @@ impl TestHost {
         self
     }
 
+    /// The function that misbehaves on order, with all models that it asks.
+    pub fn probe(self) -> Self {
+        self.models(&["identity", "lookup", "ragged-identity", "slow"]).functions(&["probe"])
+    }
+
+    /// A small model whose `model.toml` is another one: each of `changes` is a line and what stands in its place.
+    pub fn changed_model(self, name: &str, changes: &[(&str, &str)]) -> Self {
+        let (from, to) = (made(".tenon/test-models").join(name), self.folder.path().join("models").join(name));
+        if to.is_symlink() {
+            std::fs::remove_file(&to).unwrap();
+        }
+        std::fs::create_dir_all(&to).unwrap();
+        symlink(from.join("1"), to.join("1")).unwrap();
+        std::fs::copy(from.join("model.toml"), to.join("model.toml")).unwrap();
+        rewrite(&to.join("model.toml"), changes);
+        self
+    }
+
+    /// Changes the `function.toml` of a function of the tenant `test`, likewise.
+    pub fn changed_function(self, name: &str, changes: &[(&str, &str)]) -> Self {
+        rewrite(&self.function_folder(name).join("function.toml"), changes);
+        self
+    }
+
+    /// A plugin of `tests/plugins` as a function of another name.
+    pub fn function_as(self, tenant: &str, function: &str, plugin: &str) -> Self {
+        self.place(tenant, function, &made(".tenon/test-functions/test").join(plugin));
+        self
+    }
+
     /// A model or function of the demo.
     pub fn demo(self) -> Self {
-        symlink(made("models/minilm"), self.folder.path().join("models/minilm")).unwrap();
         self.place("demo", "reranker", &made("functions/demo/reranker"));
+        self.minilm()
+    }
+
+    /// The demo's model.
+    pub fn minilm(self) -> Self {
+        symlink(made("models/minilm"), self.folder.path().join("models/minilm")).unwrap();
         self
     }
 
@@ -101,11 +146,30 @@ impl TestHost {
         self
     }
 
+    /// Where everything lies.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The folder alone, for a host that is started by other means.
+    pub fn into_folder(self) -> TempDir {
+        self.folder
+    }
+
+    /// A function's folder, below the tenant `test`.
+    pub fn function_folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join("functions/test").join(name)
+    }
+
     pub async fn start(self) -> Served {
-        let host = boot::start(self.config).await.unwrap();
+        self.try_start().await.unwrap()
+    }
+
+    pub async fn try_start(self) -> anyhow::Result<Served> {
+        let host = boot::start(self.config).await?;
         let base = format!("http://{}", host.data_address());
         let control = format!("http://{}", host.control_address());
-        Served { host, client: reqwest::Client::new(), base, control, folder: self.folder }
+        Ok(Served { host, client: reqwest::Client::new(), base, control, folder: self.folder })
     }
 }
 
@@ -170,18 +234,67 @@ impl Served {
 
     /// The value of a metric's line, labels included: `tenon_invocations_in_flight`.
     pub fn metric(&self, line: &str) -> f64 {
-        let text = self.host.telemetry().text();
-        let value = text.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok());
-        value.unwrap_or(0.0)
+        self.metrics(line).find(|(labels, _)| labels.is_empty()).map_or(0.0, |(_, value)| value)
+    }
+
+    /// The sum of all lines that begin so: `tenon_batches_total{model="slow",`.
+    pub fn sum(&self, start: &str) -> f64 {
+        self.metrics(start).map(|(_, value)| value).sum()
+    }
+
+    fn metrics(&self, start: &str) -> impl Iterator<Item = (String, f64)> + use<> {
+        let (start, text) = (start.to_owned(), self.host.telemetry().text());
+        let found = text.lines().filter_map(move |line| {
+            let (labels, value) = line.strip_prefix(&start)?.rsplit_once(' ')?;
+            Some((labels.to_owned(), value.parse().ok()?))
+        });
+        found.collect::<Vec<_>>().into_iter()
+    }
+
+    /// Batches of a model so far.
+    pub fn batches(&self, model: &str) -> f64 {
+        self.sum(&format!("tenon_batches_total{{model=\"{model}\","))
+    }
+
+    /// Batches of a model with more than `rows` rows, which must be a bound of a bucket.
+    pub fn batches_over(&self, model: &str, rows: usize) -> f64 {
+        let labels = format!("{{model=\"{model}\"");
+        let (all, up_to) =
+            (format!("tenon_batch_rows_count{labels}}}"), format!("tenon_batch_rows_bucket{labels},le=\"{rows}\"}}"));
+        self.metric(&all) - self.metric(&up_to)
+    }
+
+    /// Waits until so many invocations hold a place.
+    pub async fn in_flight(&self, count: usize) {
+        eventually("invocations in flight", async || self.metric("tenon_invocations_in_flight") as usize == count)
+            .await;
+    }
+
+    /// Asks the control plane, with its token.
+    pub async fn control(&self, path: &str) -> Answer {
+        let asked = self.client.get(format!("{}{path}", self.control)).bearer_auth(self.token());
+        Answer::of(asked.send().await.unwrap()).await
+    }
+
+    /// The host's folder of functions, below the tenant `test`.
+    pub fn function_folder(&self, name: &str) -> PathBuf {
+        self.folder.path().join("functions/test").join(name)
+    }
+
+    /// What `/v1/functions` tells of a function of the tenant `test`.
+    pub async fn listed(&self, name: &str) -> serde_json::Value {
+        let list = self.get("/v1/functions").await.json();
+        let found =
+            list["functions"].as_array().unwrap().iter().find(|it| it["tenant"] == "test" && it["function"] == name);
+        found.cloned().unwrap_or_default()
     }
 
     /// Nothing is left of any invocation: no place, no bytes, no waiting row.
     pub async fn all_back_to_zero(&self) {
-        let health = format!("{}/health", self.control);
         eventually("everything is back to zero", async || {
-            let answer = self.client.get(&health).bearer_auth(self.token()).send().await.unwrap();
-            let health = Answer::of(answer).await.json();
-            let waiting: u64 = health["models"].as_array().unwrap().iter().map(|it| it["queue_rows"].as_u64().unwrap()).sum();
+            let health = self.control("/health").await.json();
+            let waiting: u64 =
+                health["models"].as_array().unwrap().iter().map(|it| it["queue_rows"].as_u64().unwrap()).sum();
             health["invocations_in_flight"] == 0 && health["host_memory_bytes"] == 0 && waiting == 0
         })
         .await;

@@ -1,0 +1,102 @@
+//! Too much at once: whoever cannot be served is told so at the door, with `Retry-After`, and whoever came in is served.
+
+use futures_util::future::join_all;
+
+use crate::{
+    raw::Raw,
+    support::{Answer, TestHost},
+};
+
+fn is_shed(answer: &Answer, status: u16, code: &str) {
+    answer.is_problem(status, code);
+    let seconds: u64 = answer.header("retry-after").parse().unwrap();
+    assert!((1..=30).contains(&seconds), "retry-after: {seconds}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue() {
+    let changes = [("max_batch_size = 8", "max_batch_size = 1"), ("max_queue_size = 16", "max_queue_size = 1")];
+    let host = TestHost::new().probe().changed_model("slow", &changes).start().await;
+    let answers = join_all((0..12).map(|_| host.call("probe/slow", ""))).await;
+    let (served, shed): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
+    assert!(!served.is_empty() && !shed.is_empty(), "{} served, {} shed", served.len(), shed.len());
+    shed.iter().for_each(|answer| is_shed(answer, 429, "queue-full"));
+    host.all_back_to_zero().await;
+    assert_eq!(host.batches("slow") as usize, served.len());
+    assert_eq!(host.call("probe/slow", "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_place_for_an_invocation() {
+    let host =
+        TestHost::new().probe().functions(&["empty"]).config(|config| config.sandbox.max_instances = 1).start().await;
+    let mut holder = Raw::upload(&host, "probe/echo").await;
+    host.in_flight(1).await;
+    is_shed(&host.call("empty", "").await, 429, "concurrency-limit");
+    assert_eq!(host.metric("tenon_shed_total{reason=\"concurrency-limit\"}"), 1.0);
+    holder.send(b"56789").await;
+    assert_eq!(holder.answer().await.unwrap().status, 200);
+    host.all_back_to_zero().await;
+    assert_eq!(host.call("empty", "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_memory_left() {
+    const MANY: u64 = 3_000_000;
+    for (tenant, host_bytes, status, code) in [(MANY, 1 << 30, 429, "tenant-memory"), (MANY, MANY, 503, "host-memory")]
+    {
+        let limits = move |config: &mut tenon_host::config::Config| {
+            config.limits.tenant_memory_bytes = if code == "host-memory" { host_bytes } else { tenant };
+            config.limits.host_memory_bytes = host_bytes;
+        };
+        let memory = [("memory_bytes = 67108864", "memory_bytes = 3000000")];
+        let test = TestHost::new().probe().changed_function("probe", &memory).config(limits);
+        let host = test.start().await;
+        // Bodies alone fill what there is; the next one's first page does not fit.
+        let mut holders = Vec::new();
+        for _ in 0..3 {
+            let head = "POST /v1/functions/test/probe/echo HTTP/1.1\r\ncontent-length: 1000000";
+            holders.push(Raw::begin(&host, head, &vec![b'x'; 999_000]).await);
+        }
+        crate::support::eventually("the bodies are held", async || {
+            host.control("/health").await.json()["host_memory_bytes"] == 3 * 999_000
+        })
+        .await;
+        is_shed(&host.call("probe/state", "").await, status, code);
+        drop(holders);
+        host.all_back_to_zero().await;
+        assert_eq!(host.call("probe/state", "").await.status, 200, "{code}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everybody_gets_exactly_one_answer() {
+    let changes =
+        [("max_queue_size = 16", "max_queue_size = 4"), ("queue_timeout_ms = 2000", "queue_timeout_ms = 200")];
+    let test =
+        TestHost::new().probe().changed_model("slow", &changes).config(|config| config.sandbox.max_instances = 12);
+    let host = test.start().await;
+    let paths = ["slow", "rows?n=3", "trap", "lookup?values=1,2,3,60", "state", "ids?values=1,2", "slow", "memory"];
+    let calls = (0..160).map(async |caller: usize| {
+        let answer = host.call(&format!("probe/{}", paths[caller % paths.len()]), "").await;
+        let known = [
+            "plugin-trap",
+            "plugin-memory",
+            "model-failed",
+            "queue-full",
+            "concurrency-limit",
+            "queue-timeout",
+            "deadline-exceeded",
+        ];
+        if answer.status != 200 {
+            let code = answer.json()["code"].as_str().unwrap().to_owned();
+            assert!(known.contains(&&code[..]), "{code}");
+            answer.is_problem(answer.status, &code);
+        }
+        answer.status
+    });
+    let answers = join_all(calls).await;
+    assert!(answers.contains(&200) && answers.contains(&429), "{answers:?}");
+    host.all_back_to_zero().await;
+    assert_eq!(host.sum("tenon_invocations_total{") as usize, answers.len(), "each is counted once");
+}

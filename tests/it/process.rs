@@ -1,0 +1,158 @@
+//! `tenon-host` as a process: signals, exit codes, and messages that name what is wrong.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, ChildStderr, Command, Output, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::support::{Answer, TestHost, eventually};
+
+/// The binary with nothing of the environment that could configure it, in an empty folder.
+fn command(folder: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tenon-host"));
+    let ours = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("TENON_"));
+    ours.for_each(|name| drop(command.env_remove(name)));
+    command.args(arguments).current_dir(folder.path()).env("NO_COLOR", "1").stdin(Stdio::null());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(folder: &TempDir, arguments: &[&str]) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command(folder, arguments).output().unwrap();
+    (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+/// A process that serves; ended with the test.
+struct Process {
+    child: Child,
+    log: BufReader<ChildStderr>,
+    base: String,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already where the test went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Process {
+    fn start(folder: &TempDir, arguments: &[&str]) -> Self {
+        let ports = ["--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"];
+        let mut child = command(folder, &[&ports, arguments].concat()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let (mut line, mut seen) = (String::new(), String::new());
+        while log.read_line(&mut line).unwrap() > 0 {
+            if let Some((_, rest)) = line.split_once("data plane on ") {
+                let base = rest.split(',').next().unwrap().to_owned();
+                return Self { child, log, base };
+            }
+            seen.push_str(&std::mem::take(&mut line));
+        }
+        panic!("the host ended before it served:\n{seen}");
+    }
+
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.child.id())]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits for the end; gives exit code and the rest of the log.
+    async fn ended(mut self) -> (Option<i32>, String) {
+        eventually("the process ends", async || self.child.try_wait().unwrap().is_some()).await;
+        let mut log = String::new();
+        self.log.read_to_string(&mut log).unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_drains() {
+    // Laid out as for a host in this process, then given to one of its own.
+    let folder = TestHost::new().probe().into_folder();
+    let arguments = ["--models", "models", "--data", "data", "--dev-functions", "functions"];
+    for signal in ["TERM", "INT"] {
+        let process = Process::start(&folder, &arguments);
+        let (client, slow) = (reqwest::Client::new(), format!("{}/v1/functions/test/probe/slow", process.base));
+        let answer = tokio::spawn(client.post(&slow).send());
+        // It is in flight when the token's plane says so.
+        let ready = format!("{}/health/ready", process.base);
+        assert_eq!(client.get(&ready).send().await.unwrap().status(), 200);
+        let warm = client.post(&slow).send().await.unwrap();
+        assert_eq!(warm.status(), 200);
+        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
+        let answer = tokio::spawn(client.post(&slow).send());
+        let state = format!("{}/v1/models", process.base);
+        // One that was sent later has been answered: the first has long been accepted.
+        assert_eq!(client.get(&state).send().await.unwrap().status(), 200);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        process.signal(signal);
+        let answer = Answer::of(answer.await.unwrap().unwrap()).await;
+        assert_eq!(answer.status, 200, "{signal}: {}", answer.text());
+        let (code, log) = process.ended().await;
+        assert_eq!(code, Some(0), "{signal}: {log}");
+        assert!(log.contains("draining"), "{log}");
+    }
+}
+
+#[test]
+fn check_reads_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, log) = run(&folder, &["--check"]);
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("configuration is fine"), "{log}");
+}
+
+#[test]
+fn a_bad_configuration_names_the_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("tenon.toml");
+    for (text, named) in [
+        ("[http]\nlissten = \"127.0.0.1:1\"", &["tenon.toml", "lissten", "did you mean `listen`", "2"][..]),
+        ("[sandbox]\nmax_instances = 0", &["sandbox.max_instances"]),
+        ("[http]\nlisten = \"nowhere\"", &["tenon.toml", "line 2", "socket address"]),
+        ("[limits]\ntenant_memory_bytes = 99999999999", &["limits.tenant_memory_bytes"]),
+        ("[engine]\nlanes = 0", &["lanes"]),
+        ("[http]\nlisten = \"127.0.0.1:1\"\ncontrol_listen = \"127.0.0.1:1\"", &["http.control_listen"]),
+        ("[http", &["tenon.toml", "line 1"]),
+        ("[kitchen]", &["kitchen"]),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let (code, log) = run(&folder, &["--check"]);
+        assert_eq!(code, Some(1), "{text}: {log}");
+        for named in named {
+            assert!(log.contains(named), "{text} does not tell of {named}: {log}");
+        }
+    }
+    std::fs::remove_file(&file).unwrap();
+    let (code, log) = run(&folder, &["--config", "nowhere.toml"]);
+    assert!(code == Some(1) && log.contains("nowhere.toml"), "{log}");
+    let (code, log) = run(&folder, &["--listen", "nowhere"]);
+    assert!(code == Some(2) && log.contains("--listen"), "{log}");
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    std::fs::create_dir(folder.path().join("models")).unwrap();
+    for (arguments, named) in [
+        (vec!["--listen", &address, "--control-listen", "127.0.0.1:0"], vec!["--listen", &address[..]]),
+        (vec!["--listen", "127.0.0.1:0", "--control-listen", &address], vec!["--control-listen", &address]),
+        (vec!["--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--models", "gone"], vec!["gone"]),
+        (
+            vec!["--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0", "--dev-functions", "lost"],
+            vec!["--dev-functions", "lost"],
+        ),
+    ] {
+        let (code, log) = run(&folder, &arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {log}");
+        for named in named {
+            assert!(log.contains(named), "{arguments:?} does not tell of {named}: {log}");
+        }
+    }
+}
