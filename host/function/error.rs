@@ -36,7 +36,7 @@ pub enum InvokeError {
     Body(#[from] BodyError),
     /// The plugin refused the request.
     #[error("the plugin refused the request: {}", .0.code)]
-    Rejected(Rejection),
+    Rejected(Box<Rejection>),
     /// More rows than the function may ask for in one invocation.
     #[error("the request comes to {rows} rows, the function allows {limit}")]
     TooManyRows {

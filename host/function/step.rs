@@ -1,16 +1,15 @@
 //! The rounds of an invocation: preprocess, then as many inferences and postprocesses as the plugin asks for, within its
 //! limits.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use futures_util::future::try_join_all;
 
 use super::{InvokeError, binding, snapshot::Snapshot};
 use crate::{
-    invocation::{Inference, Invocation, Outputs, Response, Stage, Step},
+    invocation::{Inference, Invocation, Outputs, Rejection, Response, Stage, Step},
     sandbox::Assignment,
 };
-use std::sync::Arc;
 
 /// Runs a guest from validation to its response.
 pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<Response, InvokeError> {
@@ -21,11 +20,11 @@ pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<R
     let verdict = guest.validate().await;
     // Making the instance counts as validation: it is what comes first, whether or not the plugin validates.
     invocation.stages.add(Stage::Validate, start.elapsed());
-    verdict?.map_err(InvokeError::Rejected)?;
+    verdict?.map_err(rejected)?;
     let start = Instant::now();
     let first = guest.preprocess().await;
     invocation.stages.add(Stage::Preprocess, start.elapsed());
-    let mut step = first?.map_err(InvokeError::Rejected)?;
+    let mut step = first?.map_err(rejected)?;
     let mut rows = 0;
     for _ in 0..=limits.max_steps {
         let inferences = match step {
@@ -36,9 +35,13 @@ pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<R
         let start = Instant::now();
         let next = guest.postprocess(outputs).await;
         invocation.stages.add(Stage::Postprocess, start.elapsed());
-        step = next?.map_err(InvokeError::Rejected)?;
+        step = next?.map_err(rejected)?;
     }
     Err(InvokeError::Contract(format!("more than {} rounds of inference (limits.max_steps)", limits.max_steps)))
+}
+
+fn rejected(rejection: Rejection) -> InvokeError {
+    InvokeError::Rejected(Box::new(rejection))
 }
 
 /// Asks all models of a step at once. If one refuses or fails, the others' rows are withdrawn by dropping them.

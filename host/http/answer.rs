@@ -58,7 +58,7 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-fn refusal(rejection: Rejection, head: &Head) -> Response<Body> {
+fn refusal(rejection: Box<Rejection>, head: &Head) -> Response<Body> {
     let (status, headers, body) = (rejection.status, rejection.headers.clone(), rejection.body.clone());
     let mut response = match body {
         Some((content_type, body)) => {

@@ -57,12 +57,18 @@ pub struct Plugin {
     stages: Stages,
 }
 
+/// What stages are given: the request, lent; and the outputs of a step's inferences.
+type Asked = (Resource<Handle>,);
+type Answered = (Resource<Handle>, Vec<Resource<Results>>);
+/// What `validate` gives.
+type Verdict = Result<(), Rejection>;
+
 /// The exports of a plugin.
 pub(super) struct Stages {
-    pub(super) validation: Option<Export<(Resource<Handle>,), Result<(), Rejection>>>,
-    pub(super) caching: Option<Export<(Resource<Handle>,), Resource<CachePolicy>>>,
-    pub(super) preprocessing: Option<Export<(Resource<Handle>,), Stepped>>,
-    pub(super) postprocessing: Option<Export<(Resource<Handle>, Vec<Resource<Results>>), Stepped>>,
+    pub(super) validation: Option<Export<Asked, Verdict>>,
+    pub(super) caching: Option<Export<Asked, Resource<CachePolicy>>>,
+    pub(super) preprocessing: Option<Export<Asked, Stepped>>,
+    pub(super) postprocessing: Option<Export<Answered, Stepped>>,
 }
 
 impl Stages {

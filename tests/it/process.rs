@@ -13,7 +13,9 @@ use crate::support::{Answer, TestHost, eventually};
 fn command(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenon-host"));
     let ours = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("TENON_"));
-    ours.for_each(|name| drop(command.env_remove(name)));
+    for name in ours {
+        command.env_remove(name);
+    }
     command.args(arguments).current_dir(folder.path()).env("NO_COLOR", "1").stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
