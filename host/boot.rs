@@ -75,7 +75,8 @@ pub async fn start(config: Config) -> Result<Host> {
     let mut addresses = Vec::new();
     for (address, router) in planes {
         let server = Server::bind(address, router, &config.http).await;
-        let server = server.with_context(|| format!("cannot listen on {address}; choose another with --listen or --control-listen"))?;
+        let server = server
+            .with_context(|| format!("cannot listen on {address}; choose another with --listen or --control-listen"))?;
         addresses.push(server.address()?);
         tasks.push(tokio::spawn(server.run(stopped.clone(), LAST_BYTES)));
     }
@@ -159,7 +160,11 @@ impl Host {
         self.admission.drain();
         if tokio::time::timeout(self.drain_timeout, self.admission.idle()).await.is_err() {
             let left = self.telemetry.in_flight().get();
-            tracing::warn!(left, "invocations were still running after {} ms and are dropped", self.drain_timeout.as_millis());
+            tracing::warn!(
+                left,
+                "invocations were still running after {} ms and are dropped",
+                self.drain_timeout.as_millis()
+            );
         }
         // Nobody listens any more only where the tasks have ended already.
         let _ = self.stop.send(true);

@@ -153,7 +153,12 @@ impl Config {
 
     /// Every room's rules.
     fn validate(&self) -> Result<(), ConfigError> {
-        let rooms = [self.http.validate(), self.engine.validate().map_err(|error| error.to_string()), self.sandbox.validate(), self.limits.validate()];
+        let rooms = [
+            self.http.validate(),
+            self.engine.validate().map_err(|error| error.to_string()),
+            self.sandbox.validate(),
+            self.limits.validate(),
+        ];
         rooms.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)?;
         const MAX_THREADS: usize = 1024;
         if self.threads.reactor > MAX_THREADS || self.threads.guests > MAX_THREADS {

@@ -78,7 +78,12 @@ impl Drop for Permit {
 
 impl Invocation {
     /// An invocation of `tenant`'s `function` that holds no place yet.
-    pub fn new(id: Arc<str>, (tenant, function): (Arc<str>, Arc<str>), deadline: Instant, account: Arc<Account>) -> Self {
+    pub fn new(
+        id: Arc<str>,
+        (tenant, function): (Arc<str>, Arc<str>),
+        deadline: Instant,
+        account: Arc<Account>,
+    ) -> Self {
         let (stages, long) = (StageTimes::default(), AtomicBool::new(false));
         Self { id, tenant, function, deadline, account, stages, long, _permit: None }
     }
@@ -118,7 +123,8 @@ pub enum Stage {
 
 impl Stage {
     /// All stages in the order of a request's way.
-    pub const ALL: [Self; 6] = [Self::Cache, Self::Validate, Self::Preprocess, Self::Queue, Self::Infer, Self::Postprocess];
+    pub const ALL: [Self; 6] =
+        [Self::Cache, Self::Validate, Self::Preprocess, Self::Queue, Self::Infer, Self::Postprocess];
 
     /// The name in headers and metrics.
     pub fn name(self) -> &'static str {

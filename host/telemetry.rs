@@ -10,8 +10,8 @@ use std::{
 };
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, core::Collector,
 };
 
 use crate::invocation::Stage;
@@ -64,7 +64,12 @@ impl Telemetry {
         let registry = Registry::new();
         let r = &registry;
         Self {
-            invocations: counters(r, "tenon_invocations_total", "Invocations by outcome.", &["tenant", "function", "outcome"]),
+            invocations: counters(
+                r,
+                "tenon_invocations_total",
+                "Invocations by outcome.",
+                &["tenant", "function", "outcome"],
+            ),
             invocation_duration: histograms(
                 r,
                 ("tenon_invocation_duration_seconds", "From the head of a request to its answer."),
@@ -80,7 +85,12 @@ impl Telemetry {
                 DURATION_BUCKETS,
             ),
             batch_rows: histograms(r, ("tenon_batch_rows", "Rows per batch."), &["model"], ROW_BUCKETS),
-            batches: counters(r, "tenon_batches_total", "Batches by the reason they were closed.", &["model", "reason"]),
+            batches: counters(
+                r,
+                "tenon_batches_total",
+                "Batches by the reason they were closed.",
+                &["model", "reason"],
+            ),
             queue_rows: gauges(r, "tenon_queue_rows", "Rows waiting.", &["model"]),
             queue_limit_rows: gauges(r, "tenon_queue_limit_rows", "Rows that may wait.", &["model"]),
             queue_duration: histograms(

@@ -2,6 +2,7 @@
 //! file looks. Reads the sources; `layers/source.rs` knows how, this file knows what is allowed and why is in ARCHITECTURE.md.
 
 #![allow(missing_docs, unreachable_pub, reason = "a test binary has no users")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail tests")]
 
 use std::{
     fs,

@@ -56,7 +56,9 @@ pub(super) fn scan(repository: &Path) -> Result<Vec<Found>, EngineError> {
     let models = match folders(repository) {
         // The default need not be there: a host without models serves functions that need none.
         Err(error) if error.kind() == io::ErrorKind::NotFound && repository == Path::new(DEFAULT_REPOSITORY) => {
-            tracing::warn!("there is no folder `{DEFAULT_REPOSITORY}`: this host has no models; name another by --models");
+            tracing::warn!(
+                "there is no folder `{DEFAULT_REPOSITORY}`: this host has no models; name another by --models"
+            );
             return Ok(found);
         }
         models => models.map_err(broken)?,

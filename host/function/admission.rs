@@ -35,7 +35,12 @@ impl Admission {
 
     /// Lets an invocation in: host not draining, a place free, room in the queue of every bound model. What it may hold
     /// is accounted from here on.
-    pub(super) fn admit(&self, id: &Arc<str>, snapshot: &Snapshot, deadline: Instant) -> Result<Arc<Invocation>, InvokeError> {
+    pub(super) fn admit(
+        &self,
+        id: &Arc<str>,
+        snapshot: &Snapshot,
+        deadline: Instant,
+    ) -> Result<Arc<Invocation>, InvokeError> {
         if self.is_draining() {
             self.telemetry.shed("draining");
             return Err(InvokeError::Draining { retry_after: self.retry_after });

@@ -1,10 +1,10 @@
-//! The tie between a caller and the invocation that works for it. The invocation is a task of its own; the caller waits
-//! at most until the deadline, and when it leaves, the task is dropped at its next pause: the guest's slot is free at
-//! once, waiting rows are withdrawn, and rows on a device keep what they need until their batch ends.
+//! The tie between a caller and the invocation that works for it. The caller waits at most until the deadline, and when
+//! it leaves, the work is dropped at its next pause: the guest's slot is free at once, waiting rows are withdrawn, and
+//! rows on a device keep what they need until their batch ends.
 //!
-//! A task begins on the reactor's threads, because most guests need some 10 µs and handing them to another thread and
-//! back costs ten times that. A guest that has not paused after one to two milliseconds yields, and from then on the
-//! task goes on on the guests' own threads, where it keeps nobody from their connections.
+//! Work begins on the thread that read the request, because most guests need some 10 µs, and handing them to another
+//! thread and back costs several times that. A guest that has not paused after one to two milliseconds yields, and from
+//! then on its work is a task on the guests' own threads, where it keeps nobody from their connections.
 
 use std::{
     pin::Pin,
@@ -19,62 +19,66 @@ use tokio::{
 
 use crate::invocation::Invocation;
 
-/// A caller's hold on its invocation: a task that ends when nobody waits for it.
-pub(super) struct Attached<T>(JoinHandle<T>);
-
-/// Starts `work`, which serves `invocation`; it moves to the threads of `guests` if it proves to be long.
-pub(super) fn attach<T: Send + 'static>(
-    guests: &Handle,
+/// A caller's hold on the work for it: dropped with it.
+pub(super) struct Attached<F: Future> {
+    guests: Handle,
     invocation: Arc<Invocation>,
-    work: impl Future<Output = T> + Send + 'static,
-) -> Attached<Result<T, JoinError>> {
-    let guests = guests.clone();
-    Attached(tokio::spawn(async move {
-        let mut here = Here { work: Some(Box::pin(work)), invocation };
-        match (&mut here).await {
-            Ended::Here(output) => Ok(output),
-            Ended::Long(work) => Attached(guests.spawn(work)).await,
-        }
-    }))
+    work: Work<F>,
 }
 
-/// Work on the reactor's threads, until it ends or proves to be long.
-struct Here<F> {
-    work: Option<Pin<Box<F>>>,
-    invocation: Arc<Invocation>,
+enum Work<F: Future> {
+    /// Where the caller is.
+    Here(Pin<Box<F>>),
+    /// On the guests' threads.
+    Moved(Task<F::Output>),
+    /// For the moment between the two.
+    Gone,
 }
 
-enum Ended<F: Future> {
-    Here(F::Output),
-    Long(Pin<Box<F>>),
-}
+/// A task that ends when nobody waits for it.
+struct Task<T>(JoinHandle<T>);
 
-impl<F: Future> Future for &mut Here<F> {
-    type Output = Ended<F>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended<F>> {
-        let Some(mut work) = self.work.take() else { return Poll::Pending };
-        match work.as_mut().poll(context) {
-            Poll::Ready(output) => Poll::Ready(Ended::Here(output)),
-            Poll::Pending if self.invocation.is_long() => Poll::Ready(Ended::Long(work)),
-            Poll::Pending => {
-                self.work = Some(work);
-                Poll::Pending
-            }
-        }
-    }
-}
-
-impl<T> Future for Attached<T> {
-    type Output = Result<T, JoinError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.0).poll(context)
-    }
-}
-
-impl<T> Drop for Attached<T> {
+impl<T> Drop for Task<T> {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// Ties the caller to `work`, which serves `invocation` and moves to the threads of `guests` if it proves to be long.
+pub(super) fn attach<F: Future>(guests: &Handle, invocation: Arc<Invocation>, work: F) -> Attached<F> {
+    Attached { guests: guests.clone(), invocation, work: Work::Here(Box::pin(work)) }
+}
+
+impl<F: Future<Output: Send + 'static> + Send + 'static> Attached<F> {
+    /// Goes on on the guests' threads with what has begun here.
+    fn move_away(&mut self) -> &mut Task<F::Output> {
+        if let Work::Here(work) = std::mem::replace(&mut self.work, Work::Gone) {
+            self.work = Work::Moved(Task(self.guests.spawn(work)));
+        }
+        match &mut self.work {
+            Work::Moved(task) => task,
+            Work::Here(_) | Work::Gone => unreachable!("only work that is here moves, and it just did"),
+        }
+    }
+}
+
+impl<F: Future<Output: Send + 'static> + Send + 'static> Future for Attached<F> {
+    /// The error is a panic on the guests' threads.
+    type Output = Result<F::Output, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let task = match &mut self.work {
+            Work::Moved(task) => task,
+            Work::Here(work) => {
+                match work.as_mut().poll(context) {
+                    Poll::Ready(output) => return Poll::Ready(Ok(output)),
+                    Poll::Pending if !self.invocation.is_long() => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+                self.move_away()
+            }
+            Work::Gone => return Poll::Pending,
+        };
+        Pin::new(&mut task.0).poll(context)
     }
 }

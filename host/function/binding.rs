@@ -14,7 +14,9 @@ pub(super) fn fits(binding: &BoundModel, signature: &Signature) -> Result<(), St
     side("input", &binding.inputs, &signature.inputs, &signature.dimensions)?;
     side("output", &binding.outputs, &signature.outputs, &[])?;
     match signature.inputs.iter().find(|input| !binding.inputs.contains_key(&input.name)) {
-        Some(missing) => Err(format!("the model needs the input `{}` ({}), which is not declared", missing.name, missing.kind)),
+        Some(missing) => {
+            Err(format!("the model needs the input `{}` ({}), which is not declared", missing.name, missing.kind))
+        }
         None => Ok(()),
     }
 }
@@ -54,10 +56,14 @@ fn same(declared: &TensorType, model: &TensorType, ragged: &[(String, u64)]) -> 
 pub(super) fn sent_as_declared(binding: &BoundModel, inference: &Inference) -> Result<(), String> {
     for (name, tensor) in &inference.inputs {
         match binding.inputs.get(name) {
-            None => return Err(format!("the input `{name}` of `{}` is not declared in function.toml", inference.model)),
+            None => {
+                return Err(format!("the input `{name}` of `{}` is not declared in function.toml", inference.model));
+            }
             Some(declared) if !is(tensor, declared) => {
                 let (datatype, shape) = (tensor.datatype, tensor.layout.shape());
-                return Err(format!("the input `{name}` is declared as {declared} and was sent as {datatype} {shape:?}"));
+                return Err(format!(
+                    "the input `{name}` is declared as {declared} and was sent as {datatype} {shape:?}"
+                ));
             }
             Some(_) => {}
         }
@@ -74,9 +80,7 @@ fn is(tensor: &Tensor, declared: &TensorType) -> bool {
         Extent::Ragged(_) => true,
         Extent::Rows => false,
     };
-    tensor.datatype == declared.datatype
-        && shape.len() == row.len()
-        && row.iter().zip(&shape).enumerate().all(fits)
+    tensor.datatype == declared.datatype && shape.len() == row.len() && row.iter().zip(&shape).enumerate().all(fits)
 }
 
 #[cfg(test)]

@@ -110,7 +110,10 @@ mod tests {
     async fn pieces_are_put_together_up_to_the_limit() {
         assert_eq!(read_all(&[Ok(b"ab"), Ok(b""), Ok(b"cd")], 4).await.ok().unwrap(), "abcd");
         assert_eq!(read_all(&[], 4).await.ok().unwrap(), "");
-        assert!(matches!(read_all(&[Ok(b"ab"), Ok(b"cde")], 4).await, Err(ReadError::Body(BodyError::TooLarge { limit: 4 }))));
+        assert!(matches!(
+            read_all(&[Ok(b"ab"), Ok(b"cde")], 4).await,
+            Err(ReadError::Body(BodyError::TooLarge { limit: 4 }))
+        ));
         assert!(matches!(read_all(&[Ok(b"ab"), Err("reset")], 4).await, Err(ReadError::Body(BodyError::Broken(_)))));
     }
 }

@@ -112,7 +112,9 @@ impl InvokeError {
             | Self::TooManyRows { .. } => Fault::Caller,
             Self::Contract(_) => Fault::Function,
             Self::Memory(over) if over.holder == Holder::Invocation => Fault::Function,
-            Self::Memory(_) | Self::Concurrency { .. } | Self::Draining { .. } | Self::Deadline { .. } => Fault::Capacity,
+            Self::Memory(_) | Self::Concurrency { .. } | Self::Draining { .. } | Self::Deadline { .. } => {
+                Fault::Capacity
+            }
             Self::Sandbox(error) => error.fault(),
             Self::Infer(error) => error.fault(),
             Self::Internal(_) => Fault::Host,

@@ -138,7 +138,10 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, DeployError> {
     let file = fs::File::open(path).map_err(|error| unreadable(path, error))?;
     file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, error))?;
     if bytes.len() as u64 > limit {
-        return Err(DeployError::File { file: path.display().to_string(), reason: format!("has more than {limit} bytes") });
+        return Err(DeployError::File {
+            file: path.display().to_string(),
+            reason: format!("has more than {limit} bytes"),
+        });
     }
     Ok(bytes)
 }

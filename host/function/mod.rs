@@ -65,7 +65,9 @@ impl Config {
             return Err("limits.tenant_memory_bytes is larger than limits.host_memory_bytes".into());
         }
         if self.max_timeout_ms == 0 || self.max_body_bytes == 0 || self.retry_after_s == 0 {
-            return Err("limits.max_timeout_ms, limits.max_body_bytes and limits.retry_after_s must be at least 1".into());
+            return Err(
+                "limits.max_timeout_ms, limits.max_body_bytes and limits.retry_after_s must be at least 1".into()
+            );
         }
         Ok(())
     }

@@ -128,7 +128,8 @@ impl Deployer {
         let mut text = BTreeMap::new();
         for (alias, bound) in &manifest.models {
             let refused = |reason: String| DeployError::Model { alias: alias.clone(), reason };
-            let reference: ModelReference = bound.model.parse().map_err(|error: EngineError| refused(error.to_string()))?;
+            let reference: ModelReference =
+                bound.model.parse().map_err(|error: EngineError| refused(error.to_string()))?;
             let model = self.engine.model(&reference.name, reference.version);
             let model = model.map_err(|error| refused(error.to_string()))?;
             binding::fits(bound, model.signature()).map_err(refused)?;

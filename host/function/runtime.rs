@@ -155,8 +155,8 @@ impl Runtime {
         *stages = invocation.stages.taken();
         match ended {
             Err(_) => Err(too_late()),
-            Ok(Ok(Ok(result))) => result,
-            Ok(Ok(Err(panicked)) | Err(panicked)) => Err(InvokeError::Internal(panicked.to_string())),
+            Ok(Ok(result)) => result,
+            Ok(Err(panicked)) => Err(InvokeError::Internal(panicked.to_string())),
         }
     }
 }
@@ -170,7 +170,8 @@ struct Ending<'a> {
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.snapshot.revision.metrics.ended(self.outcome, self.arrived.elapsed());
+        let outcome = if std::thread::panicking() { outcome(Fault::Host) } else { self.outcome };
+        self.snapshot.revision.metrics.ended(outcome, self.arrived.elapsed());
     }
 }
 
@@ -214,7 +215,8 @@ fn outcome(fault: Fault) -> &'static str {
 
 /// One line for an error, at the level of whose fault it is. A trap's backtrace goes only here.
 fn log(id: &str, snapshot: &Snapshot, error: &InvokeError) {
-    let (tenant, function, revision) = (&*snapshot.revision.tenant, &*snapshot.revision.function, snapshot.revision.number);
+    let (tenant, function, revision) =
+        (&*snapshot.revision.tenant, &*snapshot.revision.function, snapshot.revision.number);
     let backtrace = match error {
         InvokeError::Sandbox(crate::sandbox::SandboxError::Trap { backtrace, .. }) => backtrace,
         _ => "",

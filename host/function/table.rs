@@ -88,7 +88,8 @@ impl Functions {
     /// Every function, sorted.
     pub fn list(&self) -> Vec<FunctionStatus> {
         let functions = self.0.load();
-        let mut list: Vec<_> = functions.iter().map(|((tenant, function), entry)| status(tenant, function, entry)).collect();
+        let mut list: Vec<_> =
+            functions.iter().map(|((tenant, function), entry)| status(tenant, function, entry)).collect();
         list.sort_by(|a, b| (&a.tenant, &a.function).cmp(&(&b.tenant, &b.function)));
         list
     }

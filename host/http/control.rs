@@ -51,7 +51,8 @@ async fn guard(
 ) -> Response<Body> {
     let headers = request.headers();
     if headers.contains_key(header::ORIGIN) {
-        return Problem::new("forbidden", "the control plane takes no requests from web pages", &head.id).into_response();
+        return Problem::new("forbidden", "the control plane takes no requests from web pages", &head.id)
+            .into_response();
     }
     if control.loopback && !names_loopback(request.uri().authority(), headers) {
         return Problem::new("forbidden", "the Host header must name this machine", &head.id).into_response();
@@ -103,9 +104,7 @@ mod tests {
 
     #[test]
     fn only_this_machines_names_pass() {
-        let host = |value: &str| {
-            names_loopback(None, &HeaderMap::from_iter([(header::HOST, value.parse().unwrap())]))
-        };
+        let host = |value: &str| names_loopback(None, &HeaderMap::from_iter([(header::HOST, value.parse().unwrap())]));
         for good in ["localhost", "localhost:8081", "127.0.0.1:8081", "127.1.2.3", "[::1]:8081"] {
             assert!(host(good), "{good}");
         }

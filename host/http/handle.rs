@@ -38,7 +38,8 @@ pub(super) async fn handle(router: Router, mut request: Request<Body>) -> Respon
     };
     let headers = response.headers_mut();
     let milliseconds = format!("{:.3}", head.arrived.elapsed().as_secs_f64() * 1000.0);
-    for (name, value) in [("x-request-id", &*head.id), ("x-process-time", &milliseconds), ("traceparent", &traceparent)] {
+    for (name, value) in [("x-request-id", &*head.id), ("x-process-time", &milliseconds), ("traceparent", &traceparent)]
+    {
         // Digits, hexadecimal and checked ids are always valid values.
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);

@@ -112,7 +112,10 @@ fn query(query: &str) -> Vec<(String, String)> {
         percent_decode_str(&spaces).decode_utf8_lossy().into_owned()
     };
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (decode(name), decode(value))).collect()
+    pairs
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(name, value)| (decode(name), decode(value)))
+        .collect()
 }
 
 /// Header fields that are text and no credentials.
@@ -129,7 +132,9 @@ fn headers(headers: &HeaderMap) -> Vec<(String, String)> {
 pub(super) fn request_id(headers: &HeaderMap) -> Arc<str> {
     const MAX_ID_BYTES: usize = 128;
     let given = headers.get("x-request-id").and_then(|value| value.to_str().ok());
-    match given.filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic())) {
+    match given
+        .filter(|id| !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic()))
+    {
         Some(id) => id.into(),
         None => uuid::Uuid::now_v7().to_string().into(),
     }
@@ -144,7 +149,8 @@ mod tests {
         assert_eq!(place("/v1/functions/demo/reranker"), Some(("demo", "reranker", "")));
         assert_eq!(place("/v1/functions/demo/a@3/b/../c"), Some(("demo", "a@3", "/b/../c")));
         assert_eq!(place("/v1/functions/demo/a/"), Some(("demo", "a", "/")));
-        for none in ["/v1/functions/", "/v1/functions/demo", "/v1/functions/demo/", "/v1/functions//a", "/other/demo/a"] {
+        for none in ["/v1/functions/", "/v1/functions/demo", "/v1/functions/demo/", "/v1/functions//a", "/other/demo/a"]
+        {
             assert_eq!(place(none), None, "{none}");
         }
     }
@@ -158,7 +164,8 @@ mod tests {
 
     #[test]
     fn a_bad_timeout_is_an_error_and_a_bad_id_is_replaced() {
-        let with = |name: &'static str, value: &str| HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
+        let with =
+            |name: &'static str, value: &str| HeaderMap::from_iter([(name.parse().unwrap(), value.parse().unwrap())]);
         assert_eq!(timeout(&with("x-tenon-timeout-ms", "250")), Ok(Some(Duration::from_millis(250))));
         for bad in ["0", "-1", "1.5", "", "soon", "99999999999999999999"] {
             assert!(timeout(&with("x-tenon-timeout-ms", bad)).is_err(), "{bad}");

@@ -66,7 +66,9 @@ impl Config {
             return Err(format!("http.listen and http.control_listen are both {}", self.listen));
         }
         if self.max_connections == 0 || self.header_timeout_ms == 0 || self.max_streams == 0 || self.max_headers == 0 {
-            return Err("http.max_connections, header_timeout_ms, max_streams and max_headers must be at least 1".into());
+            return Err(
+                "http.max_connections, header_timeout_ms, max_streams and max_headers must be at least 1".into()
+            );
         }
         if self.max_header_bytes < LEAST_HEADER_BYTES {
             return Err(format!("http.max_header_bytes must be at least {LEAST_HEADER_BYTES}"));

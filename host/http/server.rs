@@ -12,6 +12,7 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
+    task::JoinSet,
 };
 
 use super::{Config, handle::handle};
@@ -42,6 +43,7 @@ impl Server {
     pub async fn run(self, mut stop: watch::Receiver<bool>, grace: Duration) {
         let graceful = GracefulShutdown::new();
         let places = Arc::new(Semaphore::new(self.config.max_connections as usize));
+        let mut connections = JoinSet::new();
         let builder = Arc::new(builder(&self.config));
         loop {
             // A place first: a connection over the limit stays in the kernel's backlog instead of in our memory.
@@ -61,9 +63,11 @@ impl Server {
                     continue;
                 }
             };
+            // Those that have ended are let go of, or the set would grow for ever.
+            while connections.try_join_next().is_some() {}
             let connection = serve(&builder, stream, self.router.clone());
             let watched = graceful.watch(connection);
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 // How a connection ends is the caller's affair: resets and timeouts are no news.
                 if let Err(error) = watched.await {
                     tracing::trace!("connection ended: {error}");
@@ -75,6 +79,7 @@ impl Server {
         if tokio::time::timeout(grace, graceful.shutdown()).await.is_err() {
             tracing::warn!("connections were still open after {} ms and are cut off", grace.as_millis());
         }
+        connections.shutdown().await;
     }
 }
 
@@ -85,8 +90,9 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(config.header_timeout_ms))
         .max_buf_size(config.max_header_bytes as usize)
-        .max_headers(config.max_headers as usize)
-        .pipeline_flush(true);
+        // No `pipeline_flush`: it keeps answers back while unread bytes are there, even when the connection then closes,
+        // so that a malformed head or chunk would never get its 4xx.
+        .max_headers(config.max_headers as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -102,7 +108,8 @@ fn serve(
     builder: &Builder<TokioExecutor>,
     stream: TcpStream,
     router: Router,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + Send + use<> {
+) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + Send + use<>
+{
     // Answers are small and wanted at once.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: hyper::Request<Incoming>| {

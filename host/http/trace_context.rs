@@ -35,7 +35,9 @@ mod tests {
         let on = answer(Some(&format!("00-{trace}-00f067aa0ba902b7-01")));
         assert!(on.starts_with(&format!("00-{trace}-")) && on.ends_with("-01") && !on.contains("00f067aa0ba902b7"));
         let zeros = "0".repeat(32);
-        for malformed in ["", "00", "x", &format!("00-{zeros}-00f067aa0ba902b7-01"), &format!("ff-{trace}-00f067aa0ba902b7-01")] {
+        for malformed in
+            ["", "00", "x", &format!("00-{zeros}-00f067aa0ba902b7-01"), &format!("ff-{trace}-00f067aa0ba902b7-01")]
+        {
             let begun = answer(Some(malformed));
             assert_eq!(begun.len(), 55);
             assert!(!begun.contains(trace));

@@ -69,7 +69,8 @@ impl Compiler {
 
     /// Compiles, and names everything that does not fit before linking finds only the first.
     pub(super) fn compile(&self, wasm: &[u8]) -> Result<(InstancePre<Guest>, Stages), Refusal> {
-        let component = Component::new(&self.engine, wasm).map_err(|error| Refusal::NotAComponent(format!("{error:#}")))?;
+        let component =
+            Component::new(&self.engine, wasm).map_err(|error| Refusal::NotAComponent(format!("{error:#}")))?;
         let foreign = self.foreign_imports(&component);
         if !foreign.is_empty() {
             return Err(Refusal::ForeignImports(foreign));

@@ -82,7 +82,10 @@ impl Config {
             return Err(format!("sandbox.max_instances must be 1 to {MAX_INSTANCES}, not {}", self.max_instances));
         }
         if self.max_memory_bytes < 1 << 16 || self.max_memory_bytes > WASM32_BYTES {
-            return Err(format!("sandbox.max_memory_bytes must be 65536 to {WASM32_BYTES}, not {}", self.max_memory_bytes));
+            return Err(format!(
+                "sandbox.max_memory_bytes must be 65536 to {WASM32_BYTES}, not {}",
+                self.max_memory_bytes
+            ));
         }
         if self.max_handles == 0 || self.max_log_line_bytes == 0 {
             return Err("sandbox.max_handles and sandbox.max_log_line_bytes must be at least 1".into());

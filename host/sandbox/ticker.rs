@@ -39,7 +39,8 @@ impl Ticker {
         let shared = state.clone();
         let run = move || tick(&engine, &shared);
         // Without the thread no guest could be stopped: better not to start at all.
-        let thread = thread::Builder::new().name("epoch".into()).spawn(run).expect("a process can start its first threads");
+        let thread =
+            thread::Builder::new().name("epoch".into()).spawn(run).expect("a process can start its first threads");
         Self { state, thread: Some(thread) }
     }
 

@@ -94,7 +94,8 @@ impl Tokenizer {
                 Truncation::OnlySecond => TruncationStrategy::OnlySecond,
             };
             let max_length = max.checked_sub(special).ok_or(EncodeError::TooLong(wanted))?;
-            let parameters = TruncationParams { direction: TruncationDirection::Right, max_length, strategy, stride: 0 };
+            let parameters =
+                TruncationParams { direction: TruncationDirection::Right, max_length, strategy, stride: 0 };
             (first, second) = tokenizers::utils::truncation::truncate_encodings(first, second, &parameters)
                 .map_err(|error| EncodeError::CannotTruncate(error.to_string()))?;
         }

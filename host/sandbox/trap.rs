@@ -93,7 +93,9 @@ impl SandboxError {
         let kind = match error.downcast_ref::<Trap>() {
             Some(Trap::StackOverflow) => TrapKind::StackOverflow,
             Some(Trap::MemoryOutOfBounds | Trap::TableOutOfBounds | Trap::HeapMisaligned) => TrapKind::OutOfBounds,
-            Some(Trap::IntegerDivisionByZero | Trap::IntegerOverflow | Trap::BadConversionToInteger) => TrapKind::Arithmetic,
+            Some(Trap::IntegerDivisionByZero | Trap::IntegerOverflow | Trap::BadConversionToInteger) => {
+                TrapKind::Arithmetic
+            }
             Some(Trap::UnreachableCodeReached) => TrapKind::Unreachable,
             Some(_) => TrapKind::Other,
             // Not a trap: wasmtime refused what the guest passed across the boundary (a list out of its memory, text

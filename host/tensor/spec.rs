@@ -96,7 +96,8 @@ impl TensorType {
     /// The ragged dimension: its axis within a row and its name.
     pub fn ragged(&self) -> Option<(usize, &str)> {
         let row = self.row_shape().iter().enumerate();
-        row.filter_map(|(axis, extent)| if let Extent::Ragged(name) = extent { Some((axis, &name[..])) } else { None }).next()
+        row.filter_map(|(axis, extent)| if let Extent::Ragged(name) = extent { Some((axis, &name[..])) } else { None })
+            .next()
     }
 
     /// The shape without the rows.
@@ -151,8 +152,20 @@ mod tests {
             assert_eq!(text.parse::<TensorType>().unwrap().to_string(), text);
         }
         assert_eq!("INT64[rows, seq]".parse::<TensorType>().unwrap().ragged(), Some((0, "seq")));
-        for wrong in ["", "INT64", "INT64[]", "INT64[seq]", "INT64[rows, rows]", "INT64[rows, 0]", "INT64[rows, a, b]",
-            "INT65[rows]", "INT64[rows, -1]", "INT64[rows, 99999999999999999999]", "INT64[rows, ä]", "INT64[rows]x"] {
+        for wrong in [
+            "",
+            "INT64",
+            "INT64[]",
+            "INT64[seq]",
+            "INT64[rows, rows]",
+            "INT64[rows, 0]",
+            "INT64[rows, a, b]",
+            "INT65[rows]",
+            "INT64[rows, -1]",
+            "INT64[rows, 99999999999999999999]",
+            "INT64[rows, ä]",
+            "INT64[rows]x",
+        ] {
             assert!(wrong.parse::<TensorType>().is_err(), "{wrong}");
         }
     }

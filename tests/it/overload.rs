@@ -2,9 +2,11 @@
 
 use futures_util::future::join_all;
 
+use tenon_host::config::Config;
+
 use crate::{
     raw::Raw,
-    support::{Answer, TestHost},
+    support::{Answer, TestHost, eventually, rewrite},
 };
 
 fn is_shed(answer: &Answer, status: u16, code: &str) {
@@ -40,33 +42,38 @@ async fn no_place_for_an_invocation() {
     assert_eq!(host.call("empty", "").await.status, 200);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_memory_left() {
-    const MANY: u64 = 3_000_000;
-    for (tenant, host_bytes, status, code) in [(MANY, 1 << 30, 429, "tenant-memory"), (MANY, MANY, 503, "host-memory")]
-    {
-        let limits = move |config: &mut tenon_host::config::Config| {
-            config.limits.tenant_memory_bytes = if code == "host-memory" { host_bytes } else { tenant };
-            config.limits.host_memory_bytes = host_bytes;
-        };
-        let memory = [("memory_bytes = 67108864", "memory_bytes = 3000000")];
-        let test = TestHost::new().probe().changed_function("probe", &memory).config(limits);
-        let host = test.start().await;
-        // Bodies alone fill what there is; the next one's first page does not fit.
-        let mut holders = Vec::new();
-        for _ in 0..3 {
-            let head = "POST /v1/functions/test/probe/echo HTTP/1.1\r\ncontent-length: 1000000";
-            holders.push(Raw::begin(&host, head, &vec![b'x'; 999_000]).await);
-        }
-        crate::support::eventually("the bodies are held", async || {
-            host.control("/health").await.json()["host_memory_bytes"] == 3 * 999_000
-        })
-        .await;
-        is_shed(&host.call("probe/state", "").await, status, code);
-        drop(holders);
-        host.all_back_to_zero().await;
-        assert_eq!(host.call("probe/state", "").await.status, 200, "{code}");
+/// `tenant` holds nearly all of three million bytes; then the tenant `test` wants the first page of a guest's memory.
+async fn no_memory_left(tenant: &str, host_bytes: u64, refused: (u16, &str)) {
+    const BYTES: u64 = 3_000_000;
+    const HELD: usize = 999_000;
+    let memory = [("memory_bytes = 67108864", "memory_bytes = 3000000")];
+    let test = TestHost::new().probe().changed_function("probe", &memory).function_as("rival", "probe", "probe");
+    rewrite(&test.folder().join("functions/rival/probe/function.toml"), &memory);
+    let limits = |config: &mut Config| {
+        (config.limits.tenant_memory_bytes, config.limits.host_memory_bytes) = (BYTES, host_bytes)
+    };
+    let host = test.config(limits).start().await;
+    let head = format!("POST /v1/functions/{tenant}/probe/echo HTTP/1.1\r\ncontent-length: 1000000");
+    let mut holders = Vec::new();
+    for _ in 0..3 {
+        holders.push(Raw::begin(&host, &head, &[b'x'; HELD]).await);
     }
+    eventually("the bodies are held", async || host.control("/health").await.json()["host_memory_bytes"] == 3 * HELD)
+        .await;
+    is_shed(&host.call("probe/state", "").await, refused.0, refused.1);
+    drop(holders);
+    host.all_back_to_zero().await;
+    assert_eq!(host.call("probe/state", "").await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_memory_left_for_the_tenant() {
+    no_memory_left("test", 1 << 30, (429, "tenant-memory")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_memory_left_on_the_host() {
+    no_memory_left("rival", 3_000_000, (503, "host-memory")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

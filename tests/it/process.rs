@@ -7,7 +7,10 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::support::{Answer, TestHost, eventually};
+use crate::{
+    raw::Raw,
+    support::{Answer, TestHost, eventually},
+};
 
 /// The binary with nothing of the environment that could configure it, in an empty folder.
 fn command(folder: &TempDir, arguments: &[&str]) -> Command {
@@ -30,7 +33,8 @@ fn run(folder: &TempDir, arguments: &[&str]) -> (Option<i32>, String) {
 struct Process {
     child: Child,
     log: BufReader<ChildStderr>,
-    base: String,
+    data: String,
+    control: String,
 }
 
 impl Drop for Process {
@@ -45,12 +49,16 @@ impl Process {
     fn start(folder: &TempDir, arguments: &[&str]) -> Self {
         let ports = ["--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"];
         let mut child = command(folder, &[&ports, arguments].concat()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut process = Self { child, log, data: String::new(), control: String::new() };
         let (mut line, mut seen) = (String::new(), String::new());
-        while log.read_line(&mut line).unwrap() > 0 {
-            if let Some((_, rest)) = line.split_once("data plane on ") {
-                let base = rest.split(',').next().unwrap().to_owned();
-                return Self { child, log, base };
+        while process.log.read_line(&mut line).unwrap() > 0 {
+            let address = |name| Some(line.split_once(name)?.1.split(',').next()?.to_owned());
+            if let Some(data) = address("data plane on ") {
+                process.data = data;
+            } else if let Some(control) = address("control plane on ") {
+                process.control = control;
+                return process;
             }
             seen.push_str(&std::mem::take(&mut line));
         }
@@ -75,29 +83,49 @@ impl Process {
 async fn a_signal_drains() {
     // Laid out as for a host in this process, then given to one of its own.
     let folder = TestHost::new().probe().into_folder();
-    let arguments = ["--models", "models", "--data", "data", "--dev-functions", "functions"];
+    let client = reqwest::Client::new();
     for signal in ["TERM", "INT"] {
-        let process = Process::start(&folder, &arguments);
-        let (client, slow) = (reqwest::Client::new(), format!("{}/v1/functions/test/probe/slow", process.base));
-        let answer = tokio::spawn(client.post(&slow).send());
-        // It is in flight when the token's plane says so.
-        let ready = format!("{}/health/ready", process.base);
-        assert_eq!(client.get(&ready).send().await.unwrap().status(), 200);
-        let warm = client.post(&slow).send().await.unwrap();
-        assert_eq!(warm.status(), 200);
-        assert_eq!(answer.await.unwrap().unwrap().status(), 200);
-        let answer = tokio::spawn(client.post(&slow).send());
-        let state = format!("{}/v1/models", process.base);
-        // One that was sent later has been answered: the first has long been accepted.
-        assert_eq!(client.get(&state).send().await.unwrap().status(), 200);
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        let process =
+            Process::start(&folder, &["--models", "models", "--data", "data", "--dev-functions", "functions"]);
+        let token = std::fs::read_to_string(folder.path().join("data/admin-token")).unwrap();
+        let health = async || {
+            let asked = client.get(format!("{}/health", process.control)).bearer_auth(token.trim()).send().await;
+            Answer::of(asked.unwrap()).await.json()
+        };
+        // In flight for as long as the test likes: half a body.
+        let mut uploading = Raw::connect(&process.data).await;
+        uploading
+            .send(b"POST /v1/functions/test/probe/echo HTTP/1.1\r\nhost: t\r\ncontent-length: 10\r\n\r\n01234")
+            .await;
+        eventually("it is in flight", async || health().await["invocations_in_flight"] == 1).await;
         process.signal(signal);
-        let answer = Answer::of(answer.await.unwrap().unwrap()).await;
-        assert_eq!(answer.status, 200, "{signal}: {}", answer.text());
+        eventually("the host drains", async || health().await["draining"] == true).await;
+        let late = client.post(format!("{}/v1/functions/test/probe/state", process.data)).send().await.unwrap();
+        Answer::of(late).await.is_problem(503, "draining");
+        uploading.send(b"56789").await;
+        let answer = uploading.answer().await.unwrap();
+        assert_eq!((answer.status, &answer.json()["body"]), (200, &"0123456789".into()), "{signal}");
         let (code, log) = process.ended().await;
         assert_eq!(code, Some(0), "{signal}: {log}");
         assert!(log.contains("draining"), "{log}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_at_once() {
+    let folder = TestHost::new().probe().into_folder();
+    let process = Process::start(&folder, &["--models", "models", "--data", "data", "--dev-functions", "functions"]);
+    let mut stuck = Raw::connect(&process.data).await;
+    stuck.send(b"POST /v1/functions/test/probe/echo HTTP/1.1\r\nhost: t\r\ncontent-length: 10\r\n\r\n01234").await;
+    let ready = format!("{}/health/ready", process.data);
+    let status = async || reqwest::get(&ready).await.map(|answer| answer.status().as_u16()).ok();
+    eventually("the host is ready", async || status().await == Some(200)).await;
+    process.signal("TERM");
+    eventually("the host drains", async || status().await == Some(503)).await;
+    process.signal("TERM");
+    let (code, log) = process.ended().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("second signal"), "{log}");
 }
 
 #[test]

@@ -21,7 +21,12 @@ pub struct Raw(TcpStream);
 impl Raw {
     /// Connects to the data plane.
     pub async fn to(host: &Served) -> Self {
-        Self(TcpStream::connect(host.base.strip_prefix("http://").unwrap()).await.unwrap())
+        Self::connect(&host.base).await
+    }
+
+    /// Connects to `http://address`.
+    pub async fn connect(base: &str) -> Self {
+        Self(TcpStream::connect(base.strip_prefix("http://").unwrap()).await.unwrap())
     }
 
     /// Connects and sends the head of a request (without its last line) and the start of its body.

@@ -116,11 +116,7 @@ pub fn paths(source: &str, module: &[&str], krate: &str) -> Vec<Path> {
                 }
                 braces.push(opens);
             }
-            "}" => {
-                if braces.pop() == Some(true) {
-                    modules.pop();
-                }
-            }
+            "}" if braces.pop() == Some(true) => drop(modules.pop()),
             // `+ use<'a>` of a return type captures lifetimes and names no path.
             "use" if tokens.get(at + 1).is_some_and(|next| next != "<") => {
                 let mut tree = Vec::new();

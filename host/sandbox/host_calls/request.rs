@@ -39,14 +39,11 @@ pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<Guest>) -> Result<()
     instance.func_wrap("[method]request.query", |store: Store<'_>, (this,): This| {
         Ok((request(&store, &this)?.query.clone(),))
     })?;
-    instance.func_wrap(
-        "[method]request.header",
-        |store: Store<'_>, (this, name): (Resource<Handle>, String)| {
-            let headers = &request(&store, &this)?.headers;
-            let found = headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name));
-            Ok((found.map(|(_, value)| value.clone()),))
-        },
-    )?;
+    instance.func_wrap("[method]request.header", |store: Store<'_>, (this, name): (Resource<Handle>, String)| {
+        let headers = &request(&store, &this)?.headers;
+        let found = headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(&name));
+        Ok((found.map(|(_, value)| value.clone()),))
+    })?;
     instance.func_wrap("[method]request.headers", |store: Store<'_>, (this,): This| {
         Ok((request(&store, &this)?.headers.clone(),))
     })?;
@@ -87,9 +84,15 @@ mod tests {
     #[test]
     fn reads_past_the_end_are_short() {
         let body = Bytes::from_static(b"abc");
-        for (offset, length, expected) in
-            [(0, 3, "abc"), (1, 1, "b"), (2, 9, "c"), (3, 1, ""), (9, 1, ""), (1, u64::MAX, "bc"), (u64::MAX, u64::MAX, "")]
-        {
+        for (offset, length, expected) in [
+            (0, 3, "abc"),
+            (1, 1, "b"),
+            (2, 9, "c"),
+            (3, 1, ""),
+            (9, 1, ""),
+            (1, u64::MAX, "bc"),
+            (u64::MAX, u64::MAX, ""),
+        ] {
             assert_eq!(part(&body, offset, length), expected.as_bytes());
         }
     }

@@ -43,13 +43,10 @@ pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<Guest>) -> Result<()
         store.data_mut().table.delete(Resource::<Draft>::new_own(rep))?;
         Ok(())
     })?;
-    instance.func_wrap(
-        "[constructor]response",
-        |mut store: Store<'_>, (status, content_type): (u16, String)| {
-            let draft = Draft { status, content_type, headers: Vec::new(), body: BytesMut::new(), charge: None };
-            Ok((store.data_mut().table.push(draft)?,))
-        },
-    )?;
+    instance.func_wrap("[constructor]response", |mut store: Store<'_>, (status, content_type): (u16, String)| {
+        let draft = Draft { status, content_type, headers: Vec::new(), body: BytesMut::new(), charge: None };
+        Ok((store.data_mut().table.push(draft)?,))
+    })?;
     instance.func_wrap(
         "[method]response.header",
         |mut store: Store<'_>, (this, name, value): (Resource<Draft>, String, String)| {
@@ -57,10 +54,10 @@ pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<Guest>) -> Result<()
             Ok((add_header(draft, name, value),))
         },
     )?;
-    instance.func_wrap(
-        "[method]response.write",
-        |mut store: Store<'_>, (this, data): (Resource<Draft>, WasmList<u8>)| Ok((write(&mut store, &this, &data)?,)),
-    )
+    instance
+        .func_wrap("[method]response.write", |mut store: Store<'_>, (this, data): (Resource<Draft>, WasmList<u8>)| {
+            Ok((write(&mut store, &this, &data)?,))
+        })
 }
 
 fn add_header(draft: &mut Draft, name: String, value: String) -> std::result::Result<(), Failure> {

@@ -73,13 +73,10 @@ pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<Guest>) -> Result<()
         store.data_mut().table.delete(Resource::<Tensor>::new_own(rep))?;
         Ok(())
     })?;
-    instance.func_wrap(
-        "[static]tensor.create",
-        |mut store: Store<'_>, (datatype, shape): (String, Vec<u64>)| {
-            let layout = Layout::fixed(&shape).map_err(|error| failure("invalid-shape", error.to_string()));
-            Ok((create(&mut store, &datatype, layout)?,))
-        },
-    )?;
+    instance.func_wrap("[static]tensor.create", |mut store: Store<'_>, (datatype, shape): (String, Vec<u64>)| {
+        let layout = Layout::fixed(&shape).map_err(|error| failure("invalid-shape", error.to_string()));
+        Ok((create(&mut store, &datatype, layout)?,))
+    })?;
     instance.func_wrap(
         "[static]tensor.create-ragged",
         |mut store: Store<'_>, (datatype, row_shape, axis, lengths): (String, Vec<u64>, u32, Vec<u64>)| {

@@ -142,8 +142,12 @@ fn text_bytes(input: &Input) -> u64 {
 
 fn explain(error: EncodeError, row: usize, max: usize) -> Failure {
     match error {
-        EncodeError::TooLong(tokens) => failure("too-long", format!("row {row} has {tokens} tokens, at most {max} fit")),
-        EncodeError::CannotTruncate(why) => failure("unknown-option", format!("row {row} cannot be truncated so: {why}")),
+        EncodeError::TooLong(tokens) => {
+            failure("too-long", format!("row {row} has {tokens} tokens, at most {max} fit"))
+        }
+        EncodeError::CannotTruncate(why) => {
+            failure("unknown-option", format!("row {row} cannot be truncated so: {why}"))
+        }
         EncodeError::Failed(why) => failure("too-long", format!("row {row} cannot be tokenised: {why}")),
     }
 }
