@@ -21,8 +21,8 @@ use crate::{
 
 /// Threads for blocking work of the guests' runtime (files of guests that have none, mostly idle).
 const GUEST_BLOCKING_THREADS: usize = 4;
-/// What connections may still take once no invocation is left.
-const LAST_BYTES: Duration = Duration::from_secs(2);
+/// What connections may still take for their last answers once no invocation is left.
+const LAST_BYTES: Duration = Duration::from_secs(5);
 
 /// A host that serves.
 pub struct Host {
@@ -159,12 +159,11 @@ impl Host {
     pub async fn drain(mut self) {
         self.admission.drain();
         if tokio::time::timeout(self.drain_timeout, self.admission.idle()).await.is_err() {
-            let left = self.telemetry.in_flight().get();
-            tracing::warn!(
-                left,
-                "invocations were still running after {} ms and are dropped",
-                self.drain_timeout.as_millis()
-            );
+            let (left, bound) = (self.telemetry.in_flight().get(), self.drain_timeout.as_millis());
+            tracing::warn!(left, "invocations were still running after {bound} ms and are ended");
+            self.admission.cut();
+            // Rows on a device may hold their places longer; their callers have been answered.
+            let _ = tokio::time::timeout(LAST_BYTES, self.admission.idle()).await;
         }
         // Nobody listens any more only where the tasks have ended already.
         let _ = self.stop.send(true);

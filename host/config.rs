@@ -18,6 +18,9 @@ const DEFAULT_FILE: &str = "tenon.toml";
 /// Variables `TENON_<SECTION>__<KEY>` set single keys.
 const PREFIX: &str = "TENON_";
 const SEPARATOR: &str = "__";
+/// Variables that are flags, or somebody else's (the command line's, the tests').
+const KNOWN: [&str; 10] =
+    ["CONFIG", "LISTEN", "CONTROL_LISTEN", "MODELS", "DATA", "DEV_FUNCTIONS", "LOG", "LIBTORCH", "HOST", "TEST_ALL"];
 
 /// The command line of `tenon-host`. Each flag has a variable of the same name with `TENON_`.
 #[derive(Debug, Default, Parser)]
@@ -141,10 +144,20 @@ impl Config {
         };
         let config = toml::from_str::<Self>(text).map_err(|error| syntax(error, path.into()))?;
         let mut table = text.parse::<toml::Table>().map_err(|error| syntax(error, path.into()))?;
-        let variables = std::env::vars().filter(|(name, _)| name.starts_with(PREFIX) && name.contains(SEPARATOR));
         let mut config = config;
-        for (name, value) in variables {
-            put(&mut table, &name, &value).map_err(ConfigError::Value)?;
+        for (name, value) in std::env::vars_os() {
+            // What is not ours may be anything, not even text.
+            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)).map(str::to_owned) else { continue };
+            if KNOWN.contains(&&name[PREFIX.len()..]) {
+                continue;
+            }
+            let Some(value) = value.to_str().filter(|_| name.contains(SEPARATOR)) else {
+                let form = "a section, two underscores and a key, as in TENON_SANDBOX__MAX_INSTANCES";
+                return Err(ConfigError::Value(format!(
+                    "{name} is no variable of Tenon's, or no text; expected {form}"
+                )));
+            };
+            put(&mut table, &name, value).map_err(ConfigError::Value)?;
             // One at a time, so that an error names the variable that made it.
             config = table.clone().try_into().map_err(|error| syntax(error, name.into()))?;
         }

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::{InvokeError, snapshot::Snapshot};
 use crate::{
@@ -22,6 +22,7 @@ pub struct Admission {
     permits: Arc<Semaphore>,
     places: usize,
     draining: AtomicBool,
+    cut: watch::Sender<bool>,
     retry_after: Duration,
     telemetry: Arc<Telemetry>,
 }
@@ -30,7 +31,14 @@ impl Admission {
     /// `permits` has one permit for each instance that the sandbox can hold.
     pub fn new(permits: Arc<Semaphore>, retry_after: Duration, telemetry: Arc<Telemetry>) -> Self {
         let places = permits.available_permits();
-        Self { permits, places, draining: AtomicBool::new(false), retry_after, telemetry }
+        Self {
+            permits,
+            places,
+            draining: AtomicBool::new(false),
+            cut: watch::Sender::new(false),
+            retry_after,
+            telemetry,
+        }
     }
 
     /// Lets an invocation in: host not draining, a place free, room in the queue of every bound model. What it may hold
@@ -67,6 +75,18 @@ impl Admission {
     /// Whether the host is stopping.
     pub fn is_draining(&self) -> bool {
         self.draining.load(SeqCst)
+    }
+
+    /// Ends what is still in flight: every caller that waits is answered at once.
+    pub fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+
+    /// Waits until invocations are ended, which mostly never happens, and gives the answer for their callers.
+    pub(super) async fn cut_off(&self) -> InvokeError {
+        // Fails only if the sender were gone, and it is here.
+        let _ = self.cut.subscribe().wait_for(|cut| *cut).await;
+        InvokeError::Draining { retry_after: self.retry_after }
     }
 
     /// Waits until no invocation holds a place. Ends only when they do: the caller bounds it.

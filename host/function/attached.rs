@@ -44,9 +44,16 @@ impl<T> Drop for Task<T> {
     }
 }
 
-/// Ties the caller to `work`, which serves `invocation` and moves to the threads of `guests` if it proves to be long.
-pub(super) fn attach<F: Future>(guests: &Handle, invocation: Arc<Invocation>, work: F) -> Attached<F> {
-    Attached { guests: guests.clone(), invocation, work: Work::Here(Box::pin(work)) }
+/// Ties the caller to `work`, which serves `invocation` and moves to the threads of `guests` if it proves to be long, or
+/// at once where that is `expected`.
+pub(super) fn attach<F: Future<Output: Send + 'static> + Send + 'static>(
+    guests: &Handle,
+    invocation: Arc<Invocation>,
+    expected: bool,
+    work: F,
+) -> Attached<F> {
+    let work = if expected { Work::Moved(Task(guests.spawn(work))) } else { Work::Here(Box::pin(work)) };
+    Attached { guests: guests.clone(), invocation, work }
 }
 
 impl<F: Future<Output: Send + 'static> + Send + 'static> Attached<F> {

@@ -18,6 +18,8 @@ const MAX_MANIFEST_BYTES: u64 = 256 << 10;
 const MAX_COMPONENT_BYTES: u64 = 1 << 30;
 /// Functions that one folder may hold.
 const MAX_FUNCTIONS: usize = 1024;
+/// An editor may take `function.toml` away for a moment while it saves; a function is gone when two looks miss it.
+const LOOKS_UNTIL_GONE: u32 = 2;
 /// How often the folder is looked at.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -37,6 +39,8 @@ struct Seen {
     print: Print,
     digest: String,
     number: u64,
+    /// How many looks in a row did not find it.
+    missed: u32,
 }
 
 impl Folder {
@@ -49,13 +53,20 @@ impl Folder {
     /// what is wrong with a function is in its status and in the log.
     pub fn look(&mut self) -> Result<(), DeployError> {
         let found = self.scan()?;
-        let gone: Vec<_> = self.seen.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
-        for name in gone {
-            self.seen.remove(&name);
-            self.functions.remove(&name.0, &name.1);
-            tracing::info!(tenant = name.0, function = name.1, "function removed");
+        for (name, seen) in self.seen.iter_mut().filter(|(name, _)| !found.contains_key(*name)) {
+            seen.missed = seen.missed.saturating_add(1);
+            if seen.missed == LOOKS_UNTIL_GONE {
+                // What was seen stays: the number goes on if the function comes back.
+                seen.print.clear();
+                seen.digest.clear();
+                self.functions.remove(&name.0, &name.1);
+                tracing::info!(tenant = name.0, function = name.1, "function removed");
+            }
         }
         for (name, print) in found {
+            if let Some(seen) = self.seen.get_mut(&name) {
+                seen.missed = 0;
+            }
             if self.seen.get(&name).is_none_or(|seen| seen.print != print) {
                 self.load(name, print);
             }
@@ -75,7 +86,7 @@ impl Folder {
                 }
                 let print = fs::read_dir(&place).map_err(|error| unreadable(&place, error))?;
                 // All files of the folder: the component's name stands in a file that may be broken at present.
-                let files = print.filter_map(|entry| entry.ok()?.metadata().ok());
+                let files = print.filter_map(|entry| fs::metadata(entry.ok()?.path()).ok());
                 let mut print: Print = files.filter_map(|meta| Some((meta.modified().ok()?, meta.len()))).collect();
                 print.sort();
                 found.insert((tenant.clone(), function), print);
@@ -100,7 +111,7 @@ impl Folder {
                 before
             }
         };
-        self.seen.insert(name, Seen { print, digest, number });
+        self.seen.insert(name, Seen { print, digest, number, missed: 0 });
     }
 
     /// The new revision's number and digest, or none if the content is what it was.
@@ -146,6 +157,8 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, DeployError> {
     Ok(bytes)
 }
 
+/// Tells the file's name and not where the host keeps it: callers may read this.
 fn unreadable(path: &Path, error: std::io::Error) -> DeployError {
-    DeployError::File { file: path.display().to_string(), reason: error.to_string() }
+    let file = path.file_name().unwrap_or(path.as_os_str());
+    DeployError::File { file: file.display().to_string(), reason: error.to_string() }
 }

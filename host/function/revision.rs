@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -35,12 +38,32 @@ pub struct Revision {
     pub(super) plugin: Arc<Plugin>,
     pub(super) metrics: FunctionMetrics,
     pub(super) tenant_account: Arc<Account>,
+    lately_long: AtomicU32,
 }
+
+/// After a long invocation of a revision so many more begin where long ones belong.
+const AFTER_A_LONG_ONE: u32 = 32;
 
 impl Revision {
     /// Processor time that an invocation may use.
     pub(super) fn cpu_limit(&self) -> Duration {
         Duration::from_millis(self.manifest.limits.cpu_ms)
+    }
+
+    /// Whether its next invocation will probably hold a thread for long. Some of what makes it long (filling memory, one
+    /// large copy) cannot be interrupted, so it must not begin beside connections.
+    pub(super) fn expects_long(&self) -> bool {
+        self.lately_long.load(Relaxed) > 0
+    }
+
+    /// Learns from an invocation that has ended.
+    pub(super) fn learn(&self, long: bool) {
+        if long {
+            self.lately_long.store(AFTER_A_LONG_ONE, Relaxed);
+        } else if self.expects_long() {
+            // Two at once may both take one off the last; the next long one sets it right.
+            let _ = self.lately_long.try_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        }
     }
 
     /// The stages that the plugin has.
@@ -116,6 +139,7 @@ impl Deployer {
             config: Arc::new(read.config.clone()),
             metrics: self.telemetry.function(tenant, function),
             tenant_account: self.tenant_account(tenant),
+            lately_long: AtomicU32::new(0),
             manifest: read,
             plugin,
         };

@@ -117,7 +117,11 @@ impl Runtime {
         };
         let mut stages = Vec::new();
         let mut ending = Ending { snapshot: &snapshot, arrived, outcome: "detached" };
-        let result = self.invoke(&snapshot, call, body, &mut stages).await;
+        let result = tokio::select! {
+            biased;
+            result = self.invoke(&snapshot, call, body, &mut stages) => result,
+            error = self.admission.cut_off() => Err(error),
+        };
         ending.outcome = result.as_ref().map_or_else(|error| outcome(error.fault()), |_| "ok");
         drop(ending);
         for (stage, time) in &stages {
@@ -151,7 +155,9 @@ impl Runtime {
         })?;
         let request = Request { body, charge: Some(charge), ..call.request };
         let work = run(snapshot.clone(), invocation.clone(), request).in_current_span();
-        let ended = timeout_at(deadline.into(), attach(&self.guests, invocation.clone(), work)).await;
+        let attached = attach(&self.guests, invocation.clone(), snapshot.revision.expects_long(), work);
+        let ended = timeout_at(deadline.into(), attached).await;
+        snapshot.revision.learn(invocation.is_long());
         *stages = invocation.stages.taken();
         match ended {
             Err(_) => Err(too_late()),

@@ -26,9 +26,10 @@ pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<R
     invocation.stages.add(Stage::Preprocess, start.elapsed());
     let mut step = first?.map_err(rejected)?;
     let mut rows = 0;
-    for _ in 0..=limits.max_steps {
+    for round in 0.. {
         let inferences = match step {
             Step::Respond(response) => return Ok(response),
+            Step::Infer(_) if round == limits.max_steps => break,
             Step::Infer(inferences) => inferences,
         };
         let outputs = infer(snapshot, &invocation, inferences, &mut rows).await?;
@@ -59,7 +60,7 @@ async fn infer(
             return Err(InvokeError::Contract(format!("`function.toml` binds no model as `{alias}`")));
         };
         binding::sent_as_declared(bound, &inference).map_err(InvokeError::Contract)?;
-        *rows += inference.inputs.first().map_or(0, |(_, tensor)| tensor.layout.rows() as u64);
+        *rows = rows.saturating_add(inference.inputs.first().map_or(0, |(_, tensor)| tensor.layout.rows() as u64));
         if *rows > manifest.limits.max_rows {
             return Err(InvokeError::TooManyRows { rows: *rows, limit: manifest.limits.max_rows });
         }

@@ -32,6 +32,8 @@ pub struct Config {
     pub max_connections: u32,
     /// How long a connection may take to send the head of a request.
     pub header_timeout_ms: u64,
+    /// How long a caller may take none of an answer before it is dropped.
+    pub write_timeout_ms: u64,
     /// The largest head of a request.
     pub max_header_bytes: u32,
     /// Header fields of a request.
@@ -49,6 +51,7 @@ impl Default for Config {
             control_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             max_connections: 4096,
             header_timeout_ms: 5000,
+            write_timeout_ms: 30_000,
             max_header_bytes: 64 << 10,
             max_headers: 128,
             max_streams: 256,
@@ -65,9 +68,9 @@ impl Config {
         if self.listen == self.control_listen && self.listen.port() != 0 {
             return Err(format!("http.listen and http.control_listen are both {}", self.listen));
         }
-        if self.max_connections == 0 || self.header_timeout_ms == 0 || self.max_streams == 0 || self.max_headers == 0 {
+        if self.max_connections == 0 || self.header_timeout_ms == 0 || self.write_timeout_ms == 0 || self.max_streams == 0 || self.max_headers == 0 {
             return Err(
-                "http.max_connections, header_timeout_ms, max_streams and max_headers must be at least 1".into()
+                "http.max_connections, header_timeout_ms, write_timeout_ms, max_streams and max_headers must be at least 1".into()
             );
         }
         if self.max_header_bytes < LEAST_HEADER_BYTES {

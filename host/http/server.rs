@@ -7,13 +7,18 @@ use axum::{Router, body::Body};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    server::{
+        conn::auto::Builder,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
     task::JoinSet,
 };
+
+use tokio_io_timeout::TimeoutStream;
 
 use super::{Config, handle::handle};
 
@@ -65,11 +70,16 @@ impl Server {
             };
             // Those that have ended are let go of, or the set would grow for ever.
             while connections.try_join_next().is_some() {}
-            let connection = serve(&builder, stream, self.router.clone());
-            let watched = graceful.watch(connection);
+            let connection = Connection {
+                builder: builder.clone(),
+                router: self.router.clone(),
+                header_timeout: Duration::from_millis(self.config.header_timeout_ms),
+                write_timeout: Duration::from_millis(self.config.write_timeout_ms),
+            };
+            let (watcher, stop) = (graceful.watcher(), stop.clone());
             connections.spawn(async move {
                 // How a connection ends is the caller's affair: resets and timeouts are no news.
-                if let Err(error) = watched.await {
+                if let Err(error) = connection.serve(stream, watcher, stop).await {
                     tracing::trace!("connection ended: {error}");
                 }
                 drop(place);
@@ -104,17 +114,55 @@ fn builder(config: &Config) -> Builder<TokioExecutor> {
     builder
 }
 
-fn serve(
-    builder: &Builder<TokioExecutor>,
-    stream: TcpStream,
+/// What one connection is served with.
+struct Connection {
+    builder: Arc<Builder<TokioExecutor>>,
     router: Router,
-) -> impl hyper_util::server::graceful::GracefulConnection<Error = Box<dyn std::error::Error + Send + Sync>> + Send + use<>
-{
-    // Answers are small and wanted at once.
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let router = router.clone();
-        async move { Ok::<_, std::convert::Infallible>(handle(router, request.map(Body::new)).await) }
-    });
-    builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned()
+    header_timeout: Duration,
+    write_timeout: Duration,
+}
+
+impl Connection {
+    /// Serves a connection to its end.
+    async fn serve(
+        self,
+        stream: TcpStream,
+        watcher: Watcher,
+        mut stop: watch::Receiver<bool>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        // hyper's clock for heads starts when it knows the protocol, and it waits for that without a clock.
+        tokio::select! {
+            said = tokio::time::timeout(self.header_timeout, protocol_is_clear(&stream)) => said??,
+            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+        }
+        // Answers are small and wanted at once.
+        stream.set_nodelay(true)?;
+        let mut stream = TimeoutStream::new(stream);
+        // Whoever does not read would keep its answer in our memory for ever.
+        stream.set_write_timeout(Some(self.write_timeout));
+        let router = self.router;
+        let service = service_fn(move |request: hyper::Request<Incoming>| {
+            let router = router.clone();
+            async move { Ok::<_, std::convert::Infallible>(handle(router, request.map(Body::new)).await) }
+        });
+        let connection = self.builder.serve_connection_with_upgrades(TokioIo::new(Box::pin(stream)), service);
+        watcher.watch(connection.into_owned()).await
+    }
+}
+
+/// How HTTP/2 without TLS begins.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How long to wait for the rest of a preface that has come in part.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Waits until the caller has sent enough to tell HTTP/1.1 from HTTP/2.
+async fn protocol_is_clear(stream: &TcpStream) -> std::io::Result<()> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let count = stream.peek(&mut first).await?;
+        if count == 0 || count == PREFACE.len() || !PREFACE.starts_with(&first[..count]) {
+            return Ok(());
+        }
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
 }

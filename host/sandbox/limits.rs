@@ -15,14 +15,15 @@ const MAX_TABLE_ELEMENTS: usize = 100_000;
 /// What an instance has been given and refused.
 pub(super) struct Limits {
     account: Arc<Account>,
+    max_memory_bytes: u64,
     memory: Option<Charge>,
     table_elements: usize,
     refused: Option<OverLimit>,
 }
 
 impl Limits {
-    pub(super) fn new(account: Arc<Account>) -> Self {
-        Self { account, memory: None, table_elements: 0, refused: None }
+    pub(super) fn new(account: Arc<Account>, max_memory_bytes: u64) -> Self {
+        Self { account, max_memory_bytes, memory: None, table_elements: 0, refused: None }
     }
 
     /// Charges bytes that a host call is about to hold for the guest.
@@ -47,6 +48,12 @@ impl ResourceLimiter for Limits {
     fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let more = desired.saturating_sub(current) as u64;
         if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        // More than a slot of the pool has: refused here, before it is charged.
+        if desired as u64 > self.max_memory_bytes {
+            let (holder, limit) = (Holder::Invocation, self.max_memory_bytes);
+            self.refuse(OverLimit { holder, limit, wanted: more });
             return Ok(false);
         }
         let charged = match &mut self.memory {

@@ -31,30 +31,43 @@ pub(super) fn metered<'a, F: Future>(future: Pin<&'a mut F>, account: &'a Accoun
     Metered { future, account, limit, yielded: false }
 }
 
-enum Clock {
+/// A clock for work on this thread: the wall's, which is cheap, or the thread's own, which is right on a busy machine.
+pub(super) enum Clock {
     Wall(Instant),
     Thread(ThreadTime),
+}
+
+impl Clock {
+    /// Starts the thread's clock for `long` work, the wall's for short.
+    pub(super) fn start(long: bool) -> Self {
+        if long { Self::Thread(ThreadTime::now()) } else { Self::Wall(Instant::now()) }
+    }
+
+    /// Time since the start.
+    pub(super) fn elapsed(&self) -> Duration {
+        match self {
+            Self::Wall(start) => start.elapsed(),
+            Self::Thread(start) => start.elapsed(),
+        }
+    }
 }
 
 impl<F: Future> Future for Metered<'_, F> {
     type Output = Result<F::Output, CpuSpent>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let clock = if self.yielded { Clock::Thread(ThreadTime::now()) } else { Clock::Wall(Instant::now()) };
+        let clock = Clock::start(self.yielded);
         let host_calls_before = self.account.spent(Used::HostCall);
         let polled = self.future.as_mut().poll(context);
-        let elapsed = match clock {
-            Clock::Wall(start) => start.elapsed(),
-            Clock::Thread(start) => start.elapsed(),
-        };
+        let elapsed = clock.elapsed();
         // Host calls run within the poll and are charged under their own name.
         let host_calls = self.account.spent(Used::HostCall).saturating_sub(host_calls_before);
         self.account.spend(Used::Guest, elapsed.saturating_sub(host_calls));
+        // Also where the stage is done: a guest in many short stages has no more time than one in a long one.
+        let over = self.account.spent(Used::Guest) + self.account.spent(Used::HostCall) > self.limit;
         match polled {
+            _ if over => Poll::Ready(Err(CpuSpent)),
             Poll::Ready(output) => Poll::Ready(Ok(output)),
-            Poll::Pending if self.account.spent(Used::Guest) + self.account.spent(Used::HostCall) > self.limit => {
-                Poll::Ready(Err(CpuSpent))
-            }
             Poll::Pending => {
                 self.yielded = true;
                 Poll::Pending

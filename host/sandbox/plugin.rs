@@ -1,6 +1,6 @@
 //! A compiled plugin: once per deployment. Owns the stages it exports, found and type-checked when it is deployed.
 
-use std::{marker::PhantomData, sync::Arc};
+use std::{marker::PhantomData, pin::pin, sync::Arc};
 
 use wasmtime::{
     Store, UpdateDeadline,
@@ -15,12 +15,17 @@ use super::{
     bindings::{steps, types::Rejection},
     compiler::VERSION,
     host_calls::{policies::CachePolicy, request::Handle, steps::Results},
+    meter::{CpuSpent, metered},
     store::Guest,
 };
 
 /// Epochs until a stage yields for the first time: between one and two milliseconds. From then on it is one of the long
 /// ones, and yields at every epoch.
 pub(super) const TICKS_PER_STAGE: u64 = 2;
+
+/// Bytes of strings and lists that one call may bring from a guest into host memory by copying. Tensors and answers are
+/// not among them: they are charged.
+const MAX_LIFTED_BYTES: usize = 32 << 20;
 
 /// The interfaces that a plugin may export.
 pub(super) const EXPORTS: [&str; 4] = ["validation", "caching", "preprocessing", "postprocessing"];
@@ -101,6 +106,7 @@ impl Plugin {
     /// A fresh instance for one invocation. The caller holds one of [`Sandbox::permits`], so a slot is free.
     pub async fn start(self: &Arc<Self>, assignment: Assignment) -> Result<Running, SandboxError> {
         let ticking = self.sandbox.ticker.guest();
+        let (invocation, cpu_limit) = (assignment.invocation.clone(), assignment.cpu_limit);
         let guest = Guest::new(assignment, &self.sandbox.config, self.sandbox.staging.clone());
         let mut store = Store::new(self.pre.engine(), guest);
         store.limiter(|guest| &mut guest.limits);
@@ -109,9 +115,15 @@ impl Plugin {
             store.data().assignment.invocation.mark_long();
             Ok(UpdateDeadline::Yield(1))
         });
-        match self.pre.instantiate_async(&mut store).await {
-            Ok(instance) => Running::new(self.clone(), store, instance, ticking),
-            Err(error) => {
+        store.set_hostcall_fuel(MAX_LIFTED_BYTES);
+        let instantiated = {
+            let instantiate = pin!(self.pre.instantiate_async(&mut store));
+            metered(instantiate, &invocation.account, cpu_limit).await
+        };
+        match instantiated {
+            Err(CpuSpent) => Err(SandboxError::Cpu { cpu_ms: cpu_limit.as_millis() as u64 }),
+            Ok(Ok(instance)) => Running::new(self.clone(), store, instance, ticking),
+            Ok(Err(error)) => {
                 let refused = store.data_mut().limits.take_refusal();
                 Err(SandboxError::from_call(error, refused))
             }

@@ -22,6 +22,8 @@ use crate::invocation::{Outputs, Rejection, Step};
 
 /// The longest code of a rejection.
 const MAX_CODE_BYTES: usize = 64;
+/// The longest body of a rejection; refusals are short, and this one is held without a charge.
+const MAX_BODY_BYTES: usize = 64 << 10;
 /// The longest detail or pointer of a rejection.
 const MAX_TEXT_BYTES: usize = 4096;
 
@@ -95,6 +97,8 @@ impl Running {
     ) -> Result<T, SandboxError> {
         let assignment = &self.store.data().assignment;
         let (invocation, limit) = (assignment.invocation.clone(), assignment.cpu_limit);
+        // What was refused in an earlier stage, and lived with, explains nothing that happens in this one.
+        self.store.data_mut().limits.take_refusal();
         // Epochs went by while a batch was waited for; they are not this stage's.
         self.store.set_epoch_deadline(TICKS_PER_STAGE);
         let called = {
@@ -165,6 +169,9 @@ fn checked(rejection: types::Rejection) -> Result<Rejection, SandboxError> {
         header(name, value)?;
     }
     if let Some(content) = &body {
+        if content.bytes.len() > MAX_BODY_BYTES {
+            return contract(format!("a rejection's body has at most {MAX_BODY_BYTES} bytes"));
+        }
         header("content-type", &content.content_type)?;
     }
     let body = body.map(|content| (content.content_type, content.bytes.into()));

@@ -15,7 +15,7 @@ use tokio::io::AsyncWrite;
 use tracing::Level;
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
-    p2::{OutputStream, Pollable, StreamResult},
+    p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 
 use super::Config;
@@ -50,7 +50,8 @@ impl LogStream {
             Err(_) => return,
         };
         let end = (0..=lines.max_line_bytes.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
-        let message = &message[..end.unwrap_or(0)];
+        // A line break would let a guest write whole lines of the host's log in somebody else's name.
+        let message = message[..end.unwrap_or(0)].replace(|character: char| character.is_control(), " ");
         let [tenant, function, invocation] = &lines.invocation;
         // The level of a tracing event is part of its call site, hence one for each.
         macro_rules! at {
@@ -72,6 +73,9 @@ impl LogStream {
 
     /// Takes output apart into lines; the last one may come in pieces.
     fn output(&self, bytes: &[u8]) {
+        if self.0.left.load(Relaxed) == 0 {
+            return;
+        }
         let mut partial = self.0.partial.lock().unwrap_or_else(PoisonError::into_inner);
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = self.0.max_line_bytes.saturating_sub(partial.len());
@@ -111,6 +115,10 @@ impl StdoutStream for LogStream {
 #[wasmtime_wasi::async_trait]
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        // A library asks before it writes; who writes more at once means to keep this thread busy.
+        if bytes.len() > self.0.max_line_bytes {
+            return Err(StreamError::trap("more was written at once than `check-write` allowed"));
+        }
         self.output(&bytes);
         Ok(())
     }

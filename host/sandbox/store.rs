@@ -70,7 +70,7 @@ impl Guest {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.max_handles as usize);
-        let limits = Limits::new(assignment.invocation.account.clone());
+        let limits = Limits::new(assignment.invocation.account.clone(), config.max_memory_bytes);
         let text_limits = TextLimits { bytes: config.max_text_bytes, texts: config.max_texts };
         Self { assignment, table, limits, log, staging, text_limits, wasi }
     }

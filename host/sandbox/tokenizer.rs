@@ -98,6 +98,10 @@ impl Tokenizer {
                 TruncationParams { direction: TruncationDirection::Right, max_length, strategy, stride: 0 };
             (first, second) = tokenizers::utils::truncation::truncate_encodings(first, second, &parameters)
                 .map_err(|error| EncodeError::CannotTruncate(error.to_string()))?;
+            // What was cut off is kept beside what is left, and post-processing would combine every cut piece of one
+            // text with every one of the other: gigabytes for a long pair.
+            drop(first.take_overflowing());
+            drop(second.as_mut().map(Encoding::take_overflowing));
         }
         let encoding = self.0.post_process(first, second, true).map_err(failed)?;
         Ok(Tokens { encoding, truncated })

@@ -7,6 +7,9 @@ use super::Datatype;
 /// More dimensions than any model has; a bound on what a guest may make the host walk.
 const MAX_DIMENSIONS: usize = 8;
 
+/// More rows than any request brings, and few enough for sums of them not to overflow: rows of no bytes cost nothing.
+const MAX_ROWS: u64 = u32::MAX as u64;
+
 /// What is wrong with a shape.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
@@ -45,6 +48,9 @@ impl Layout {
     pub fn fixed(shape: &[u64]) -> Result<Self, LayoutError> {
         let (rows, row_shape) = shape.split_first().ok_or(LayoutError::Scalar)?;
         Self::check(row_shape)?;
+        if *rows > MAX_ROWS {
+            return Err(LayoutError::Overflow);
+        }
         let layout = Self { row_shape: row_shape.into(), rows: *rows, ragged: None };
         layout.byte_length(Datatype::Fp64)?;
         Ok(layout)

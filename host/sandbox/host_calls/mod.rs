@@ -15,6 +15,18 @@ pub(super) mod text;
 
 use super::bindings::types::Failure;
 
+/// The longest name of a model or an input that a guest may say.
+const MAX_NAME_BYTES: usize = 128;
+
+/// Refuses a name that is longer than any in a manifest: it would be kept, and told in errors.
+fn check_name(name: &str) -> wasmtime::Result<()> {
+    if name.len() > MAX_NAME_BYTES {
+        let detail = format!("a name has at most {MAX_NAME_BYTES} bytes, the guest gave one of {}", name.len());
+        return Err(super::trap::Violation(detail).into());
+    }
+    Ok(())
+}
+
 /// A failure with a code of the contract.
 fn failure(code: &str, detail: impl Into<String>) -> Failure {
     Failure { code: code.into(), detail: detail.into() }

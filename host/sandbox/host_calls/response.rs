@@ -10,7 +10,7 @@ use super::{failure, headers, memory};
 use crate::{
     account::Charge,
     invocation::Response,
-    sandbox::{bindings::types::Failure, compiler::VERSION, store::Guest},
+    sandbox::{bindings::types::Failure, compiler::VERSION, store::Guest, trap::Violation},
 };
 
 /// An answer that the guest has not given yet.
@@ -19,7 +19,7 @@ pub struct Draft {
     content_type: String,
     headers: Vec<(String, String)>,
     body: BytesMut,
-    charge: Option<Charge>,
+    charge: Charge,
 }
 
 impl Draft {
@@ -29,12 +29,12 @@ impl Draft {
         if !(200..300).contains(&status) {
             return Err(format!("a response has a status of 200 to 299, not {status}; refusals are rejections"));
         }
-        headers::check("content-type", &content_type)?;
-        Ok(Response { status, content_type, headers, body: body.freeze(), charge })
+        Ok(Response { status, content_type, headers, body: body.freeze(), charge: Some(charge) })
     }
 }
 
 type Store<'a> = StoreContextMut<'a, Guest>;
+type Outcome = std::result::Result<(), Failure>;
 
 /// Registers the interface.
 pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<Guest>) -> Result<()> {
@@ -44,14 +44,24 @@ pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<Guest>) -> Result<()
         Ok(())
     })?;
     instance.func_wrap("[constructor]response", |mut store: Store<'_>, (status, content_type): (u16, String)| {
-        let draft = Draft { status, content_type, headers: Vec::new(), body: BytesMut::new(), charge: None };
-        Ok((store.data_mut().table.push(draft)?,))
+        headers::check("content-type", &content_type).map_err(Violation)?;
+        let guest = store.data_mut();
+        let charge = guest.limits.charge(content_type.len() as u64);
+        let charge = charge.map_err(|_| Violation("no memory is left for a response".into()))?;
+        Ok((guest.table.push(Draft { status, content_type, headers: Vec::new(), body: BytesMut::new(), charge })?,))
     })?;
     instance.func_wrap(
         "[method]response.header",
         |mut store: Store<'_>, (this, name, value): (Resource<Draft>, String, String)| {
-            let draft = store.data_mut().table.get_mut(&this)?;
-            Ok((add_header(draft, name, value),))
+            let checked = check_header(store.data().table.get(&this)?, &name, &value);
+            let added = match checked {
+                Ok(()) => grow(&mut store, &this, (name.len() + value.len()) as u64)?,
+                Err(failure) => Err(failure),
+            };
+            if added.is_ok() {
+                store.data_mut().table.get_mut(&this)?.headers.push((name.to_ascii_lowercase(), value));
+            }
+            Ok((added,))
         },
     )?;
     instance
@@ -60,41 +70,31 @@ pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<Guest>) -> Result<()
         })
 }
 
-fn add_header(draft: &mut Draft, name: String, value: String) -> std::result::Result<(), Failure> {
+fn check_header(draft: &Draft, name: &str, value: &str) -> Outcome {
     if draft.headers.len() >= headers::MAX_HEADERS {
         return Err(failure("invalid-header", format!("at most {} headers", headers::MAX_HEADERS)));
     }
     if name.eq_ignore_ascii_case("content-type") {
         return Err(failure("invalid-header", "the content type is given to the constructor"));
     }
-    headers::check(&name, &value).map_err(|detail| failure("invalid-header", detail))?;
-    draft.headers.push((name.to_ascii_lowercase(), value));
-    Ok(())
+    headers::check(name, value).map_err(|detail| failure("invalid-header", detail))
+}
+
+/// Charges bytes that the draft is about to hold.
+fn grow(store: &mut Store<'_>, this: &Resource<Draft>, bytes: u64) -> Result<Outcome> {
+    let guest = store.data_mut();
+    let grown = guest.table.get_mut(this)?.charge.grow(bytes);
+    Ok(grown.map_err(|over| memory(guest.limits.refuse(over))))
 }
 
 /// Charges, then copies. The list borrows the store, so the draft's buffer leaves the table while it grows.
-fn write(
-    store: &mut Store<'_>,
-    this: &Resource<Draft>,
-    data: &WasmList<u8>,
-) -> Result<std::result::Result<(), Failure>> {
-    let source = data.as_le_slice(&*store).len() as u64;
-    let draft = store.data_mut().table.get_mut(this)?;
-    let (mut body, charge) = (std::mem::take(&mut draft.body), draft.charge.take());
-    let charged = match charge {
-        Some(mut charge) => match charge.grow(source) {
-            Ok(()) => (Some(charge), Ok(())),
-            Err(over) => (Some(charge), Err(store.data_mut().limits.refuse(over))),
-        },
-        None => match store.data_mut().limits.charge(source) {
-            Ok(charge) => (Some(charge), Ok(())),
-            Err(holder) => (None, Err(holder)),
-        },
-    };
-    if charged.1.is_ok() {
+fn write(store: &mut Store<'_>, this: &Resource<Draft>, data: &WasmList<u8>) -> Result<Outcome> {
+    let bytes = data.as_le_slice(&*store).len() as u64;
+    let grown = grow(store, this, bytes)?;
+    if grown.is_ok() {
+        let mut body = std::mem::take(&mut store.data_mut().table.get_mut(this)?.body);
         body.extend_from_slice(data.as_le_slice(&*store));
+        store.data_mut().table.get_mut(this)?.body = body;
     }
-    let draft = store.data_mut().table.get_mut(this)?;
-    (draft.body, draft.charge) = (body, charged.0);
-    Ok(charged.1.map_err(memory))
+    Ok(grown)
 }

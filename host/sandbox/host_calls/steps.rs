@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use wasmtime::{Result, component::Resource};
 
-use super::{failure, tensors::Tensor};
+use super::{check_name, failure, tensors::Tensor};
 use crate::{
     account::Charge,
     invocation::{Inference, Outputs},
@@ -55,6 +55,7 @@ impl Host for Guest {}
 
 impl HostInference for Guest {
     fn new(&mut self, model: String) -> Result<Resource<Draft>> {
+        check_name(&model)?;
         Ok(self.table.push(Draft { model, inputs: BTreeMap::new() })?)
     }
 
@@ -64,6 +65,7 @@ impl HostInference for Guest {
         name: String,
         tensor: Resource<Tensor>,
     ) -> Result<std::result::Result<(), Failure>> {
+        check_name(&name)?;
         let draft = self.table.get(&this)?;
         if draft.inputs.contains_key(&name) || draft.inputs.len() >= MAX_INPUTS {
             let detail = format!("`{name}` is there already, or there are more than {MAX_INPUTS} inputs");
@@ -96,6 +98,7 @@ impl HostOutputs for Guest {
         this: Resource<Results>,
         name: String,
     ) -> Result<std::result::Result<Resource<Tensor>, Failure>> {
+        check_name(&name)?;
         let results = self.table.get(&this)?;
         let found = results.tensors.iter().find(|(known, _)| **known == *name);
         let Some((_, shared)) = found else {

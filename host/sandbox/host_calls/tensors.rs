@@ -16,8 +16,10 @@ use crate::{
     tensor::{Buffer, Datatype, Layout, Tensor as Shared},
 };
 
-/// Rows of one ragged tensor; each length is eight bytes that a guest makes the host keep.
-const MAX_RAGGED_ROWS: usize = 1 << 20;
+/// Rows of one ragged tensor.
+const MAX_RAGGED_ROWS: usize = 1 << 16;
+/// What the host keeps for each of them: a length and where it starts.
+const BYTES_PER_RAGGED_ROW: u64 = 16;
 
 /// A tensor that a guest holds a handle of.
 pub struct Tensor {
@@ -132,7 +134,8 @@ fn create(store: &mut Store<'_>, datatype: &str, layout: Outcome<Layout>) -> Res
         Err(failure) => return Ok(Err(failure)),
     };
     let guest = store.data_mut();
-    let charge = match guest.limits.charge(bytes) {
+    let rows = layout.lengths().map_or(0, |(_, lengths)| lengths.len() as u64);
+    let charge = match guest.limits.charge(bytes.saturating_add(rows * BYTES_PER_RAGGED_ROW)) {
         Ok(charge) => Arc::new(charge),
         Err(holder) => return Ok(Err(memory(holder))),
     };
