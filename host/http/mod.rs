@@ -68,7 +68,12 @@ impl Config {
         if self.listen == self.control_listen && self.listen.port() != 0 {
             return Err(format!("http.listen and http.control_listen are both {}", self.listen));
         }
-        if self.max_connections == 0 || self.header_timeout_ms == 0 || self.write_timeout_ms == 0 || self.max_streams == 0 || self.max_headers == 0 {
+        if self.max_connections == 0
+            || self.header_timeout_ms == 0
+            || self.write_timeout_ms == 0
+            || self.max_streams == 0
+            || self.max_headers == 0
+        {
             return Err(
                 "http.max_connections, header_timeout_ms, write_timeout_ms, max_streams and max_headers must be at least 1".into()
             );

@@ -23,10 +23,6 @@ use super::{
 /// ones, and yields at every epoch.
 pub(super) const TICKS_PER_STAGE: u64 = 2;
 
-/// Bytes of strings and lists that one call may bring from a guest into host memory by copying. Tensors and answers are
-/// not among them: they are charged.
-const MAX_LIFTED_BYTES: usize = 32 << 20;
-
 /// The interfaces that a plugin may export.
 pub(super) const EXPORTS: [&str; 4] = ["validation", "caching", "preprocessing", "postprocessing"];
 
@@ -115,7 +111,6 @@ impl Plugin {
             store.data().assignment.invocation.mark_long();
             Ok(UpdateDeadline::Yield(1))
         });
-        store.set_hostcall_fuel(MAX_LIFTED_BYTES);
         let instantiated = {
             let instantiate = pin!(self.pre.instantiate_async(&mut store));
             metered(instantiate, &invocation.account, cpu_limit).await

@@ -101,7 +101,9 @@ impl SandboxError {
             // Not a trap: wasmtime refused what the guest passed across the boundary (a list out of its memory, text
             // that is not UTF-8), or the host failed. Both come without a trap; a backtrace tells that a guest ran.
             None if error.downcast_ref::<WasmBacktrace>().is_some() => {
-                return Self::Contract(cut(&format!("{error:#}")));
+                // Only the cause: frames of the guest are for its owner's log.
+                tracing::debug!("a guest broke the contract: {error:?}");
+                return Self::Contract(cut(&error.root_cause().to_string()));
             }
             None => return Self::Internal(cut(&format!("{error:#}"))),
         };

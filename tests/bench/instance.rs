@@ -31,7 +31,9 @@ pub(crate) fn measure() {
     let (p25, p50) = (quantile(&one, 0.25), quantile(&one, 0.5));
     println!("fresh instance with one call (validate), dropped: p25 {p25:.1} us, p50 {p50:.1} us");
     let (p25, p50) = (quantile(&whole, 0.25), quantile(&whole, 0.5));
-    println!("fresh instance with two calls (validate, preprocess to a response), dropped: p25 {p25:.1} us, p50 {p50:.1} us");
+    println!(
+        "fresh instance with two calls (validate, preprocess to a response), dropped: p25 {p25:.1} us, p50 {p50:.1} us"
+    );
 }
 
 async fn times(plugin: &Arc<Plugin>, respond: bool) -> Vec<Duration> {

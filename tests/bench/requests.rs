@@ -100,7 +100,9 @@ pub(crate) fn identity() {
     }
     medians.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (p50, p99, echo) = medians[TURNS / 2];
-    println!("identity fp32[16] through a plugin, one client: p50 {p50:.0} us, p99 {p99:.0} us (bare echo p50 {echo:.0} us)");
+    println!(
+        "identity fp32[16] through a plugin, one client: p50 {p50:.0} us, p99 {p99:.0} us (bare echo p50 {echo:.0} us)"
+    );
     println!("identity fp32[16], {CLIENTS} clients: {:.0}/s", throughput(host, &ours, CLIENTS, TURN));
     servers.runtime.block_on(servers.host.drain());
 }

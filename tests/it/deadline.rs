@@ -48,7 +48,7 @@ async fn ends_guests_rows_and_uploads() {
 #[tokio::test(flavor = "multi_thread")]
 async fn is_capped_by_the_function() {
     let host =
-        TestHost::new().probe().changed_function("probe", &[("timeout_ms = 5000", "timeout_ms = 60")]).start().await;
+        TestHost::new().probe().changed_function("probe", &[("timeout_ms = 30000", "timeout_ms = 60")]).start().await;
     let problem = within(&host, "probe/slow", 100_000).await.is_problem(504, "deadline-exceeded");
     assert!(problem["detail"].as_str().unwrap().contains("60 ms"), "{problem}");
     let left = within(&host, "probe/echo", 50).await.json()["time_left_ms"].as_u64().unwrap();

@@ -60,7 +60,7 @@ async fn then_the_host_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stuck_invocation_does_not_keep_the_host() {
-    let patient = [("timeout_ms = 5000", "timeout_ms = 300000"), ("cpu_ms = 500", "cpu_ms = 300000")];
+    let patient = [("timeout_ms = 30000", "timeout_ms = 300000"), ("cpu_ms = 500", "cpu_ms = 300000")];
     let test =
         TestHost::new().probe().changed_function("probe", &patient).config(|config| config.http.drain_timeout_ms = 100);
     let host = test.start().await;

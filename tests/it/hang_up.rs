@@ -10,7 +10,7 @@ use crate::{
 const ONE_AT_A_TIME: [(&str, &str); 2] =
     [("max_batch_size = 8", "max_batch_size = 1"), ("queue_timeout_ms = 2000", "queue_timeout_ms = 60000")];
 /// So that nothing but the caller's leaving can end an invocation while the test waits.
-const PATIENT: [(&str, &str); 2] = [("timeout_ms = 5000", "timeout_ms = 60000"), ("cpu_ms = 500", "cpu_ms = 60000")];
+const PATIENT: [(&str, &str); 2] = [("timeout_ms = 30000", "timeout_ms = 60000"), ("cpu_ms = 500", "cpu_ms = 60000")];
 
 async fn host() -> Served {
     TestHost::new().probe().changed_model("slow", &ONE_AT_A_TIME).changed_function("probe", &PATIENT).start().await

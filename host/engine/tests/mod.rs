@@ -1,7 +1,6 @@
 //! The engine over the fake backend: real threads, a real queue, no libtorch. Waits are on conditions, never on time.
 
 mod ends;
-mod latency;
 mod serving;
 
 use std::{fs, path::Path, sync::Arc, time::Instant};
