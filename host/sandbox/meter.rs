@@ -75,3 +75,41 @@ impl<F: Future> Future for Metered<'_, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    /// Holds the thread for `turn` in each poll, `turns` times.
+    async fn busy(turns: u32, turn: Duration) {
+        for _ in 0..turns {
+            let start = Instant::now();
+            while start.elapsed() < turn {
+                std::hint::spin_loop();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_goes_on_is_stopped_and_one_that_waits_is_not() {
+        let account = Account::host(0);
+        let turn = Duration::from_millis(2);
+        let endless = metered(pin!(busy(u32::MAX, turn)), &account, Duration::from_millis(20)).await;
+        assert!(endless.is_err());
+        assert!(account.spent(Used::Guest) >= Duration::from_millis(20));
+        let account = Account::host(0);
+        let wait = tokio::time::sleep(Duration::from_millis(30));
+        assert!(metered(pin!(wait), &account, Duration::from_millis(20)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn time_of_earlier_stages_counts_also_where_a_stage_does_not_pause() {
+        let account = Account::host(0);
+        account.spend(Used::HostCall, Duration::from_millis(50));
+        let short = metered(pin!(std::future::ready(())), &account, Duration::from_millis(20)).await;
+        assert!(short.is_err());
+    }
+}

@@ -107,3 +107,42 @@ impl Tokenizer {
         Ok(Tokens { encoding, truncated })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokenizers::{
+        models::wordlevel::WordLevel, pre_tokenizers::whitespace::Whitespace, processors::bert::BertProcessing,
+    };
+
+    use super::*;
+
+    fn tokenizer() -> Tokenizer {
+        let words = [("[CLS]", 0), ("[SEP]", 1), ("a", 2)].map(|(word, id)| (word.to_owned(), id));
+        let model = WordLevel::builder().vocab(words.into_iter().collect()).unk_token("a".into()).build().unwrap();
+        let mut inner = tokenizers::Tokenizer::new(model);
+        inner.with_pre_tokenizer(Some(Whitespace {}));
+        inner.with_post_processor(Some(BertProcessing::new(("[SEP]".into(), 1), ("[CLS]".into(), 0))));
+        Tokenizer(inner)
+    }
+
+    #[test]
+    fn what_is_cut_off_is_not_kept() {
+        let text = "a ".repeat(2000);
+        let tokens = tokenizer().encode(&text, Some(&text), 8, Truncation::LongestFirst).ok().unwrap();
+        assert_eq!((tokens.encoding.len(), tokens.truncated), (8, true));
+        // Kept, the pieces of one text times those of the other would be some 600,000 encodings.
+        assert!(tokens.encoding.get_overflowing().is_empty());
+    }
+
+    #[test]
+    fn rows_that_do_not_fit_are_cut_as_told_or_refused() {
+        let encode = |max, how| tokenizer().encode("a a a a", Some("a a a"), max, how);
+        let kept = |max, how| encode(max, how).ok().map(|tokens| tokens.encoding.get_type_ids().to_vec());
+        assert!(matches!(encode(9, Truncation::None), Err(EncodeError::TooLong(10))));
+        assert_eq!(kept(10, Truncation::None).unwrap().len(), 10);
+        assert_eq!(kept(8, Truncation::OnlySecond).unwrap(), [0, 0, 0, 0, 0, 0, 1, 1]);
+        assert_eq!(kept(8, Truncation::OnlyFirst).unwrap(), [0, 0, 0, 0, 1, 1, 1, 1]);
+        assert!(matches!(encode(2, Truncation::LongestFirst), Err(EncodeError::TooLong(10))));
+        assert!(matches!(encode(5, Truncation::OnlySecond), Err(EncodeError::CannotTruncate(_))));
+    }
+}

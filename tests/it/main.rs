@@ -9,6 +9,7 @@ mod served;
 mod support;
 
 mod batching;
+mod bounds;
 mod control;
 mod deadline;
 mod drain;

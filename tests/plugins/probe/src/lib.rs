@@ -10,6 +10,7 @@
 //! | `/rows?n=N`, `/slow`, `/parallel`, `/chain?n=N` | asks models that give back what they got |
 //! | `/ids?values=1,2;3`, `/lookup?values=1,2,3,4` | rows of ids, possibly out of range |
 //! | `/sealed`, `/big-tensor?bytes=N` | answers with the failure's code |
+//! | `/hoard?what=…` | makes the host keep as much as it lets itself be made to (`what`: `name`, `ragged`, `headers`, `refusal`) |
 //! | `/log?lines=N&bytes=N`, `/stdout` | writes |
 //! | `/echo`, `/config`, `/env`, `/state` | answers with what it sees |
 //!
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod faults;
+mod hoards;
 mod query;
 mod questions;
 mod sights;
@@ -55,6 +57,9 @@ impl Preprocessing for Probe {
             return Ok(step);
         }
         if let Some(step) = sights::answer(&path, request)? {
+            return Ok(step);
+        }
+        if let Some(step) = hoards::answer(&path, request)? {
             return Ok(step);
         }
         match path.as_str() {
