@@ -32,6 +32,7 @@ async fn each_misbehaviour_has_its_answer() {
         ("recursion", (502, "plugin-trap")),
         ("memory", (502, "plugin-memory")),
         ("respond?bytes=200000000", (502, "plugin-memory")),
+        ("hoard?what=name", contract),
         ("respond?status=199", contract),
         ("respond?status=302", contract),
         ("respond?status=404", contract),
@@ -62,7 +63,8 @@ async fn each_misbehaviour_has_its_answer() {
     ] {
         let answer = host.call(&format!("probe/{path}"), "body").await;
         assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{path}: {}", answer.text());
-        answer.is_problem(status, code);
+        let detail = answer.is_problem(status, code)["detail"].to_string();
+        assert!(!detail.contains("backtrace") && !detail.contains("wasm"), "frames are for the owner's log: {detail}");
         assert_eq!(answer.header("x-tenon-revision"), "1", "{path}");
         is_unhurt(&host, path).await;
     }
