@@ -97,7 +97,7 @@ test: libtorch test-plugins weights ## Everything the tests need, then all tests
 	@$(TRAINING) check-minilm --model $(MODELS)/minilm/1/model.pt --reference tests/fixtures/minilm
 	@$(TRAINING) fixtures --to $(TEST_MODELS)
 	$(call say,tests)
-	@if command -v cargo-nextest >/dev/null; then cargo nextest run --workspace; cargo test --workspace --doc; \
+	@if command -v cargo-nextest >/dev/null; then cargo test --workspace --doc; cargo nextest run --workspace; \
 		else cargo test --workspace; fi
 
 bench: libtorch test-plugins weights ## The benchmarks of BENCHMARKS.md; BENCH="…" is passed on
@@ -105,7 +105,7 @@ bench: libtorch test-plugins weights ## The benchmarks of BENCHMARKS.md; BENCH="
 	@cargo build --workspace --bins
 	@$(TRAINING) minilm --weights .tenon/minilm --to $(MODELS)
 	@$(TRAINING) fixtures --to $(TEST_MODELS)
-	@cargo bench -p tenon-host $(if $(BENCH),-- $(BENCH))
+	@cargo bench -p tenon-host --bench figures $(if $(BENCH),-- $(BENCH))
 
 soak: build test-plugins model ## Load for a long time, then look for what leaked; MINUTES=10
 	$(call say,soak for $(MINUTES) minutes)
