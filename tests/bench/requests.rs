@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use axum::{Router, body::Bytes, routing::post};
 use tenon_host::{
     boot::{self, Host},
-    config::Config,
+    config::{Config, Flags},
 };
 use tokio::runtime::Runtime;
 
@@ -33,7 +33,8 @@ struct Servers {
 /// A host with the test functions, and an echo beside it.
 fn start() -> Servers {
     let folder = tempfile::tempdir().expect("a folder can be made");
-    let mut config = Config::default();
+    // Variables apply, so that a setting can be tried: TENON_THREADS__REACTOR=1 make bench BENCH=identity
+    let mut config = Config::load(&Flags::default()).expect("the variables are fine");
     config.engine.models = folder.path().join("models");
     config.engine.data = folder.path().join("data");
     config.dev_functions = Some(made(".tenon/test-functions"));
