@@ -181,7 +181,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// The invocation's task: owns everything it needs, so that it may outlive its caller.
+/// The work for a caller: owns everything it needs, so that it may move to another thread.
 async fn run(snapshot: Snapshot, invocation: Arc<Invocation>, request: Request) -> Result<Response, InvokeError> {
     let revision = snapshot.revision.clone();
     let _accounted = Accounted { snapshot: snapshot.clone(), invocation: invocation.clone() };
