@@ -143,7 +143,7 @@ PYTHON
 port=$(free_port 8080) || fail "no port is free for the host"
 control=$(free_port 8081) || fail "no port is free for the control plane"
 readonly host=http://127.0.0.1:$port
-say "${bold}Starting a host${off} ${dim}(the first start measures the model, about a minute; later ones remember)${off}"
+say "${bold}Starting a host${off} ${dim}(the first start measures the model, some seconds; later ones remember)${off}"
 "$TENON" serve --dev-functions functions --models models --data "$DATA" \
     --listen "127.0.0.1:$port" --control-listen "127.0.0.1:$control" >>"$LOG" 2>&1 </dev/null &
 host_pid=$!

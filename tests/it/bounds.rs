@@ -23,7 +23,7 @@ async fn a_connection_that_says_nothing_is_closed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_nobody_reads_is_dropped() {
-    let slow_to_read = |config: &mut tenon_host::config::Config| config.http.write_timeout_ms = 30000;
+    let slow_to_read = |config: &mut tenon_host::config::Config| config.http.write_timeout_ms = 1000;
     let host = TestHost::new().probe().config(slow_to_read).start().await;
     let head = format!("POST /v1/functions/test/probe/respond?bytes={ANSWER_BYTES} HTTP/1.1\r\ncontent-length: 0");
     let _unread = Raw::begin(&host, &head, b"").await;
