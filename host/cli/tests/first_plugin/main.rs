@@ -2,9 +2,9 @@
 //! real `tenon serve` beside the program under test.
 //!
 //! What is on the page is `page`'s to read and `shell`'s to run; here is what differs for a test, all of it: free ports,
-//! no network, the crates and profiles of this repository (so that what is built already is used), and a model with more
-//! patience. The checkout that the page speaks of is a folder of links, without the workspace's manifest: a plugin needs
-//! `plugins/sdk` and nothing else.
+//! no network, the crates and the profile of this repository's components (so that what is built already is used), a
+//! model with more patience. The checkout that the page speaks of is a folder of links, without the workspace's
+//! manifest: a plugin needs `plugins/sdk` and nothing else.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
@@ -71,20 +71,12 @@ fn lay_out() -> PathBuf {
     root
 }
 
-/// Settings that make the page's packages reuse what `make test` has built.
+/// Settings for the page's packages: no network, and the profile with which `make test` has built what components need.
 fn cargo_config(repository: &Path) -> String {
     let workspace = fs::read_to_string(repository.join("Cargo.toml")).unwrap();
     let workspace: toml::Table = workspace.parse().unwrap();
-    let mut profiles = workspace["profile"].as_table().unwrap().clone();
-    profiles.remove("release");
-    // Overrides for single packages are warned about where these do not occur.
-    profiles["dev"]["package"].as_table_mut().unwrap().retain(|package, _| package == "*");
-    let offline = toml::Table::from_iter([("offline".to_owned(), true.into())]);
-    toml::to_string(&toml::Table::from_iter([
-        ("net".to_owned(), offline.into()),
-        ("profile".to_owned(), profiles.into()),
-    ]))
-    .unwrap()
+    let plugin = toml::to_string(&workspace["profile"]["plugin"]).unwrap();
+    format!("[net]\noffline = true\n\n[profile.plugin]\n{plugin}")
 }
 
 /// The page's commands, as they can run here.
