@@ -1,8 +1,8 @@
 //! Follows `docs/first-plugin.md` to the letter: writes its files, runs its commands, compares its answers, with the
 //! real `tenon serve` beside the program under test.
 //!
-//! What is on the page is `page`'s to read and `shell`'s to run; here is what differs for a test, all of it: free ports,
-//! no network, the crates and the profile of this repository's components (so that what is built already is used), a
+//! What is on the page is `page`'s to read and `shell`'s to run; here is what differs for a test, all of it: free
+//! ports, no network, crates and profile of this repository's components (so that what is built already is used), and a
 //! model with more patience. The checkout that the page speaks of is a folder of links, without the workspace's
 //! manifest: a plugin needs `plugins/sdk` and nothing else.
 

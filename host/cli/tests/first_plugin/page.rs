@@ -1,7 +1,7 @@
 //! A page's blocks of code as what a reader does with them.
 //!
-//! Owns the rules of such a page: a block of Rust or TOML names its file in its first line, a block of `sh` is commands,
-//! and a block of `text` or `json` right after it is their answer. Refuses to run anything.
+//! Owns the rules of such a page: a block of Rust or TOML names its file in its first line, a block of `sh` is
+//! commands, and a block of `text` or `json` right after it is their answer. Refuses to run anything.
 
 /// Something that the reader does.
 #[derive(Debug, PartialEq)]
@@ -82,7 +82,8 @@ fn is_passing(word: &str) -> bool {
 
 #[test]
 fn parts_of_a_page() {
-    let page = "Text.\n```toml\n# a/b.toml\nx = 1\n```\nThen:\n\n```sh\nls\n```\n```text\nb.toml\n```\n\n```sh\nrm x\n```\n\
+    let page = "Text.\n```toml\n# a/b.toml\nx = 1\n```\nThen:\n\n```sh\nls\n```\n```text\nb.toml\n```\n\n\
+                ```sh\nrm x\n```\n\
                 ```rust\n// c.rs, in place of `impl X`\nimpl X {}\n```\n";
     let file = Part::File { path: "a/b.toml", in_place_of: None, text: "# a/b.toml\nx = 1\n".to_owned() };
     let part = Part::File { path: "c.rs", in_place_of: Some("impl X"), text: "impl X {}\n".to_owned() };
