@@ -19,6 +19,10 @@ pub(crate) const MISSING: &str = "-";
 pub(crate) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    // Recorders and build services say 0 columns where they do not know: better long lines than one letter in each.
+    if table.width() == Some(0) {
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
     table.set_header(header.iter().map(|name| name.to_uppercase()));
     table.add_rows(rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect::<Vec<_>>()));
     // Every cell is padded by one on both sides; at the edges that is only noise.

@@ -37,10 +37,26 @@
 //! # fn main() {}
 //! ```
 //!
-//! The crate is `crate-type = ["cdylib", "rlib"]` and built with
-//! `cargo build --profile plugin --target wasm32-wasip2`. Off wasm the same names are
-//! plain data (module `native`), and `export!` expands to its checks alone, so that
-//! `cargo test` runs a plugin's logic without a host.
+//! The plugin is a package of its own, anywhere:
+//!
+//! ```toml
+//! [lib]
+//! crate-type = ["cdylib", "rlib"] # the component; the way in for tests
+//!
+//! [dependencies]
+//! tenon-sdk = { path = "…/tenon/plugins/sdk" }
+//! ```
+//!
+//! `cargo build --release --target wasm32-wasip2` makes the component, with Rust 1.95 or newer
+//! and that target (the checkout's `rust-toolchain.toml`, copied beside your `Cargo.toml`,
+//! brings both). Off wasm the same names are plain data (module `native`), and `export!`
+//! expands to its checks alone, so that `cargo test` runs a plugin's logic without a host.
+//! `docs/first-plugin.md` leads from an empty folder to a plugin that asks a model.
+//!
+//! What went wrong decides how to end: the caller's fault is a [`Rejection`] (a 4xx with a
+//! code of your own; [`json::Place`] writes those that point into a body), your own is a
+//! panic, which traps (502 for the caller, the reason in the host's log). A host call that
+//! fails says neither; [`HostCall::or_reject`] and [`HostCall::or_trap`] do.
 //!
 //! One fresh instance serves one invocation: what `preprocess` leaves in `self`,
 //! `postprocess` finds there, and nothing outlives the answer.
