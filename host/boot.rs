@@ -16,7 +16,7 @@ use crate::{
     function::{Admission, Deployer, Folder, Functions, LOOK_EVERY, Runtime},
     http::{self, Server, Token},
     sandbox::Sandbox,
-    telemetry::Telemetry,
+    telemetry::{self, Exporting, Telemetry},
 };
 
 /// Threads for blocking work of the guests' runtime (files of guests that have none, mostly idle).
@@ -35,6 +35,7 @@ pub struct Host {
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     guests: Guests,
+    exporting: Option<Exporting>,
 }
 
 /// The threads on which guests run. A runtime may not be waited for inside another, so dropping lets it end by itself.
@@ -50,7 +51,7 @@ impl Drop for Guests {
 
 /// Loads models, opens both planes and serves.
 pub async fn start(config: Config) -> Result<Host> {
-    let telemetry = Arc::new(Telemetry::new());
+    let (telemetry, exporting) = telemetry::start(&config.telemetry).map_err(anyhow::Error::msg)?;
     let engine = start_engine(config.engine.clone(), telemetry.clone()).await?;
     let sandbox = Sandbox::new(config.sandbox.clone(), engine.staging()).context("the sandbox could not be set up")?;
     let guests = guest_threads(config.threads.guests())?;
@@ -59,10 +60,11 @@ pub async fn start(config: Config) -> Result<Host> {
     let deployer = Arc::new(Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits.clone()));
     let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
     let account = deployer.host_account().clone();
+    telemetry.watch(account.clone());
     let runtime = Runtime::new((functions.clone(), admission.clone()), (engine.clone(), account), guests.handle());
     let runtime = Arc::new(runtime);
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = Vec::new();
+    let mut tasks = vec![tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone()))];
     if let Some(path) = config.dev_functions.clone() {
         tasks.push(follow(Folder::new(path, deployer, functions), stopped.clone()).await?);
     }
@@ -82,7 +84,7 @@ pub async fn start(config: Config) -> Result<Host> {
     }
     let [data, control] = addresses[..] else { anyhow::bail!("there are two planes") };
     let drain_timeout = config.http.drain_timeout();
-    Ok(Host { data, control, admission, telemetry, engine, drain_timeout, stop, tasks, guests })
+    Ok(Host { data, control, admission, telemetry, engine, drain_timeout, stop, tasks, guests, exporting })
 }
 
 /// Loading a model takes seconds of a thread that may block.
@@ -173,6 +175,10 @@ impl Host {
         }
         let engine = self.engine.clone();
         let _ = tokio::task::spawn_blocking(move || engine.stop()).await;
+        if let Some(exporting) = self.exporting {
+            // Last, because the last batches have only now ended.
+            exporting.end().await;
+        }
         drop(self.guests);
     }
 }

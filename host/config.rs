@@ -9,7 +9,7 @@ use std::{
 use clap::Parser;
 use serde::Deserialize;
 
-use crate::{engine, function, http, nearest::nearest_hint, sandbox};
+use crate::{engine, function, http, nearest::nearest_hint, sandbox, telemetry};
 
 /// The largest configuration file that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -61,6 +61,8 @@ pub struct Config {
     pub sandbox: sandbox::Config,
     /// What invocations, tenants and the host may hold.
     pub limits: function::Config,
+    /// Metrics, traces and logs.
+    pub telemetry: telemetry::Config,
     /// Threads.
     pub threads: Threads,
     /// Folder of functions for development.
@@ -123,6 +125,8 @@ impl Config {
         config.http.listen = flags.listen.unwrap_or(config.http.listen);
         config.http.control_listen = flags.control_listen.unwrap_or(config.http.control_listen);
         config.dev_functions = flags.dev_functions.clone().or(config.dev_functions);
+        let variable = |name: &str| std::env::var(name).ok();
+        config.telemetry = config.telemetry.with_environment(variable).map_err(ConfigError::Value)?;
         config.validate()?;
         Ok(config)
     }
@@ -171,6 +175,7 @@ impl Config {
             self.engine.validate().map_err(|error| error.to_string()),
             self.sandbox.validate(),
             self.limits.validate(),
+            self.telemetry.validate(),
         ];
         rooms.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)?;
         const MAX_THREADS: usize = 1024;

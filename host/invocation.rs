@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     account::{Account, Charge},
-    telemetry::Gauge,
+    telemetry::{Gauge, Lap, Record, TraceContext},
     tensor::Tensor,
 };
 
@@ -48,6 +48,12 @@ pub struct Invocation {
     pub account: Arc<Account>,
     /// How long each stage took so far.
     pub stages: StageTimes,
+    /// The revision that serves it.
+    pub revision: u64,
+    /// Its place in its caller's trace.
+    pub trace: TraceContext,
+    /// What becomes its spans, where it is sampled.
+    pub record: Option<Arc<Record>>,
     /// Set once its guest has held a thread for longer than others should wait: its work then moves to the threads
     /// that are there for that.
     long: AtomicBool,
@@ -85,12 +91,40 @@ impl Invocation {
         account: Arc<Account>,
     ) -> Self {
         let (stages, long) = (StageTimes::default(), AtomicBool::new(false));
-        Self { id, tenant, function, deadline, account, stages, long, _permit: None }
+        let (revision, trace, record) = (0, TraceContext::default(), None);
+        Self { id, tenant, function, deadline, account, stages, revision, trace, record, long, _permit: None }
+    }
+
+    /// The same, of this revision.
+    pub fn of_revision(self, revision: u64) -> Self {
+        Self { revision, ..self }
+    }
+
+    /// The same, with a place in a trace.
+    pub fn traced(self, trace: TraceContext, record: Option<Arc<Record>>) -> Self {
+        Self { trace, record, ..self }
     }
 
     /// The same, holding a place.
     pub fn with_permit(self, permit: Permit) -> Self {
         Self { _permit: Some(permit), ..self }
+    }
+
+    /// Adds `time` from `start` on to a stage, and to its spans where it is sampled.
+    pub fn spent(&self, stage: Stage, start: Instant, time: Duration) {
+        self.stages.add(stage, time);
+        if let Some(record) = &self.record {
+            record.lap(Lap::new(stage.name(), start, start + time));
+        }
+    }
+
+    /// Runs what is no stage but takes time, and gives it a span where the invocation is sampled.
+    pub async fn lap<T>(&self, name: &'static str, run: impl Future<Output = T>) -> T {
+        let Some(record) = &self.record else { return run.await };
+        let start = Instant::now();
+        let ran = run.await;
+        record.lap(Lap::new(name, start, Instant::now()));
+        ran
     }
 
     /// Notes that its guest holds threads for long.

@@ -1,24 +1,22 @@
 //! `tenon-host`: reads the configuration, starts a host, and drains it when it is told to end.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use tenon_host::{
     boot,
     config::{Config, Flags},
+    telemetry::{LogFormat, start_logs},
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("TENON_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
-        .init();
-    match run() {
+    let flags = Flags::parse();
+    let config = Config::load(&flags);
+    // A configuration that cannot be read cannot say how lines look.
+    start_logs(config.as_ref().map_or(LogFormat::default(), |config| config.telemetry.log_format));
+    match config.map_err(Into::into).and_then(|config| run(config, &flags)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -27,9 +25,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
-    let flags = Flags::parse();
-    let config = Config::load(&flags)?;
+fn run(config: Config, flags: &Flags) -> Result<()> {
     if flags.check {
         tracing::info!("the configuration is fine");
         return Ok(());

@@ -22,7 +22,10 @@ use super::{
     waiting::Waiting,
     warm_up,
 };
-use crate::{account::Used, telemetry::ModelMetrics};
+use crate::{
+    account::Used,
+    telemetry::{self, BatchFacts, ModelMetrics},
+};
 
 /// What all lanes of a model share.
 pub(super) struct Ground {
@@ -61,7 +64,7 @@ impl Lane {
             let Ok(instance) = instance else { return };
             // Nobody listening means that the start was given up; the closed queue then ends the loop.
             let _ = report.send(Ok(()));
-            Runner { ground: &shared, instance }.run();
+            Runner { ground: &shared, number, instance }.run();
         };
         let name = format!("lane-{}-{number}", ground.model);
         let thread = std::thread::Builder::new().name(name).spawn(body);
@@ -110,6 +113,7 @@ type Rows = [(Arc<Ticket>, usize)];
 
 struct Runner<'a> {
     ground: &'a Ground,
+    number: usize,
     instance: Box<dyn Instance>,
 }
 
@@ -133,10 +137,17 @@ impl Runner<'_> {
         }
         metrics.batch_rows.observe(formed.rows.len() as f64);
         metrics.batch_closed(formed.reason.name());
+        let span = span(&formed.rows, begun);
         self.run_rows(&formed.rows, answers);
         let time = begun.elapsed();
         self.ground.waiting.pace(time, formed.rows.len());
         self.charge(&formed.rows, time);
+        let padding_ratio = self.padding_ratio(&formed.rows);
+        metrics.padding_ratio.observe(padding_ratio);
+        if let Some(span) = span {
+            let (model, lane) = (self.ground.model.clone(), self.number);
+            span.end(BatchFacts { model, lane, rows: formed.rows.len(), reason: formed.reason.name(), padding_ratio });
+        }
     }
 
     /// Runs rows together. If they throw, each half runs on its own, until the rows that are to blame stand alone.
@@ -202,7 +213,7 @@ impl Runner<'_> {
 
     fn fail(&self, ticket: &Arc<Ticket>, error: &BackendError, answers: &mut Vec<Completion>) {
         let (model, detail) = (self.ground.model.clone(), error.0.clone());
-        tracing::warn!(model, detail, invocation = &*ticket.invocation.id, "rows failed");
+        tracing::warn!(model, detail, invocation = &*ticket.invocation.id, trace_id = %ticket.invocation.trace.id(), "rows failed");
         answers.extend(ticket.fail(InferError::ModelFailed { model, detail }));
         self.ground.waiting.withdraw(ticket);
     }
@@ -210,18 +221,36 @@ impl Runner<'_> {
     /// Shares the batch's time out by elements that are not padding. (Padding is spread over all; charging it to the
     /// longest row comes with fairness.)
     fn charge(&self, rows: &Rows, time: Duration) {
-        let of = |rows: &Rows| rows.iter().map(|(ticket, index)| ticket.elements(*index)).sum::<u64>() as f64;
-        let all = of(rows).max(1.0);
+        let all = elements(rows).max(1.0);
         // Rows of one request stand side by side.
         for request in rows.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {
             let invocation = &request[0].0.invocation;
-            let share = time.mul_f64((of(request) / all).min(1.0));
+            let share = time.mul_f64((elements(request) / all).min(1.0));
             invocation.account.spend(Used::Device, share);
             self.ground.metrics.device_time(&invocation.tenant, &invocation.function, share);
         }
+    }
+
+    /// Share of the elements of a batch that is padding.
+    fn padding_ratio(&self, rows: &Rows) -> f64 {
         let extent = |dimension: usize| rows.iter().map(|(ticket, index)| ticket.row(*index).lengths[dimension]).max();
         let longest: u64 = (0..self.ground.plan.maxima.len()).filter_map(extent).product();
         let padded = (longest * rows.len() as u64).max(1) as f64;
-        self.ground.metrics.padding_ratio.observe((1.0 - all / padded).max(0.0));
+        (1.0 - elements(rows).max(1.0) / padded).max(0.0)
     }
+}
+
+/// Elements that are not padding.
+fn elements(rows: &Rows) -> f64 {
+    rows.iter().map(|(ticket, index)| ticket.elements(*index)).sum::<u64>() as f64
+}
+
+/// The batch's own span, where an invocation in it is sampled; they are told of each other.
+fn span(rows: &Rows, begun: Instant) -> Option<telemetry::Batch> {
+    // Rows of one request stand side by side.
+    let requests = || rows.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)).map(|rows| &rows[0].0);
+    let records = requests().filter_map(|ticket| ticket.invocation.record.as_ref());
+    let span = telemetry::Batch::begin(records, begun)?;
+    requests().filter(|ticket| ticket.invocation.record.is_some()).for_each(|ticket| ticket.was_in(span.link()));
+    Some(span)
 }

@@ -124,6 +124,8 @@ pub struct ModelStatus {
     pub max_batch_size: usize,
     /// Rows that wait.
     pub queue_rows: usize,
+    /// Rows that may wait.
+    pub queue_limit_rows: usize,
 }
 
 /// Whether a model version serves.
@@ -227,6 +229,7 @@ impl Engine {
             signature: model.map(|model| model.signature().clone()),
             max_batch_size: model.map_or(0, |model| model.max_batch_size()),
             queue_rows: model.map_or(0, |model| model.queue_rows()),
+            queue_limit_rows: model.map_or(0, |model| model.queue_limit_rows()),
         }
     }
 

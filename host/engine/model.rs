@@ -26,7 +26,7 @@ use super::{
 use crate::{
     account::Charge,
     invocation::{Invocation, Outputs, Stage},
-    telemetry::ModelMetrics,
+    telemetry::{Lap, ModelMetrics, SpanLink},
     tensor::{Signature, Tensor},
 };
 
@@ -117,6 +117,11 @@ impl Model {
     /// How many rows wait.
     pub fn queue_rows(&self) -> usize {
         self.waiting.rows()
+    }
+
+    /// How many rows may wait.
+    pub fn queue_limit_rows(&self) -> usize {
+        self.manifest.max_queue_size
     }
 
     /// Where it computes.
@@ -213,11 +218,10 @@ pub struct Pending {
 impl Pending {
     /// The outputs of all rows. Adds the times in queue and on instances to the invocation.
     pub async fn outputs(mut self) -> Result<Outputs, InferError> {
-        let stages = &self.ticket.invocation.stages;
         let answer = match tokio::time::timeout_at(self.give_up.into(), &mut self.answer).await {
             Ok(answer) => answer,
             Err(_) if self.model.waiting.give_up(&self.ticket) => {
-                stages.add(Stage::Queue, self.ticket.queued().elapsed());
+                self.spent(self.ticket.queued().elapsed(), Duration::ZERO, Vec::new());
                 self.answered = true;
                 return Err(InferError::QueueTimeout { model: self.model.name.clone() });
             }
@@ -228,11 +232,30 @@ impl Pending {
         let Ok(answer) = answer else {
             return Err(InferError::Unavailable { model: self.model.name.clone() });
         };
-        stages.add(Stage::Queue, answer.queue);
-        if answer.infer > Duration::ZERO {
-            stages.add(Stage::Infer, answer.infer);
-        }
+        self.spent(answer.queue, answer.infer, answer.batches);
         answer.result
+    }
+
+    /// Adds the times in queue and on instances to the invocation.
+    fn spent(&self, queue: Duration, infer: Duration, batches: Vec<SpanLink>) {
+        let stages = &self.ticket.invocation.stages;
+        stages.add(Stage::Queue, queue);
+        if infer > Duration::ZERO {
+            stages.add(Stage::Infer, infer);
+        }
+        self.laps(queue, infer, batches);
+    }
+
+    /// The same as spans, where the invocation is sampled.
+    fn laps(&self, queue: Duration, infer: Duration, batches: Vec<SpanLink>) {
+        let Some(record) = &self.ticket.invocation.record else { return };
+        let (queued, model) = (self.ticket.queued(), Some(self.model.name.as_str().into()));
+        let started = queued + queue;
+        record.lap(Lap { model, ..Lap::new(Stage::Queue.name(), queued, started) });
+        if infer > Duration::ZERO {
+            let model = Some(self.model.name.as_str().into());
+            record.lap(Lap { model, batches, ..Lap::new(Stage::Infer.name(), started, started + infer) });
+        }
     }
 }
 
@@ -240,6 +263,16 @@ impl Drop for Pending {
     fn drop(&mut self) {
         if !self.answered {
             self.model.waiting.withdraw(&self.ticket);
+            if self.ticket.invocation.record.is_some() {
+                // Where an invocation was stuck when it was given up is what its trace is looked at for.
+                let (now, (started, batches)) = (Instant::now(), self.ticket.so_far());
+                let started = started.unwrap_or(now);
+                self.laps(
+                    started.saturating_duration_since(self.ticket.queued()),
+                    now.saturating_duration_since(started),
+                    batches,
+                );
+            }
         }
     }
 }

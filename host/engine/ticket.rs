@@ -21,6 +21,7 @@ use super::{
 use crate::{
     account::Charge,
     invocation::{Invocation, Outputs},
+    telemetry::{SpanLink, link},
     tensor::{Layout, Tensor},
 };
 
@@ -33,6 +34,8 @@ pub(super) struct Answer {
     pub(super) queue: Duration,
     /// From there to the last row's outputs.
     pub(super) infer: Duration,
+    /// The batches that had its rows, where it is sampled.
+    pub(super) batches: Vec<SpanLink>,
 }
 
 /// An answer that is ready to be sent. Sent apart from its making, so that a batch can let go of everything it holds
@@ -71,6 +74,7 @@ struct Gathering {
     charge: Arc<Charge>,
     missing: usize,
     started: Option<Instant>,
+    batches: Vec<SpanLink>,
     /// `None` once answered.
     sender: Option<oneshot::Sender<Answer>>,
 }
@@ -97,6 +101,7 @@ impl Ticket {
             charge: Arc::new(charge),
             missing: checked.rows,
             started: None,
+            batches: Vec::new(),
             sender: Some(sender),
         };
         let ticket = Self {
@@ -143,6 +148,17 @@ impl Ticket {
         self.gathering().started.get_or_insert(now);
     }
 
+    /// Notes a batch with one of its rows, for those who look at traces.
+    pub(super) fn was_in(&self, batch: SpanLink) {
+        link(&mut self.gathering().batches, batch);
+    }
+
+    /// When its first row left the queue, and with which batches its rows went so far.
+    pub(super) fn so_far(&self) -> (Option<Instant>, Vec<SpanLink>) {
+        let mut gathering = self.gathering();
+        (gathering.started, std::mem::take(&mut gathering.batches))
+    }
+
     /// Whether anybody still waits for the rows: not once it failed or the caller left.
     pub(super) fn is_wanted(&self) -> bool {
         self.gathering().sender.as_ref().is_some_and(|sender| !sender.is_closed())
@@ -168,26 +184,27 @@ impl Ticket {
             (name.clone(), Tensor { datatype, layout, bytes: Bytes::from(bytes) })
         });
         let outputs = Outputs { tensors: tensors.collect(), charge: gathering.charge.clone() };
-        Some(self.completion(&gathering, sender, Ok(outputs)))
+        Some(self.completion(&mut gathering, sender, Ok(outputs)))
     }
 
     /// Ends it with an error, unless it has ended.
     pub(super) fn fail(&self, error: InferError) -> Option<Completion> {
         let mut gathering = self.gathering();
         let sender = gathering.sender.take()?;
-        Some(self.completion(&gathering, sender, Err(error)))
+        Some(self.completion(&mut gathering, sender, Err(error)))
     }
 
     fn completion(
         &self,
-        gathering: &Gathering,
+        gathering: &mut Gathering,
         sender: oneshot::Sender<Answer>,
         result: Result<Outputs, InferError>,
     ) -> Completion {
         let now = Instant::now();
         let started = gathering.started.unwrap_or(now);
         let queue = started.saturating_duration_since(self.queued);
-        Completion { sender, answer: Answer { result, queue, infer: now.saturating_duration_since(started) } }
+        let (infer, batches) = (now.saturating_duration_since(started), std::mem::take(&mut gathering.batches));
+        Completion { sender, answer: Answer { result, queue, infer, batches } }
     }
 
     fn gathering(&self) -> MutexGuard<'_, Gathering> {

@@ -14,7 +14,7 @@ use super::{InvokeError, snapshot::Snapshot};
 use crate::{
     account::Holder,
     invocation::{Invocation, Permit},
-    telemetry::Telemetry,
+    telemetry::{Record, Telemetry, TraceContext},
 };
 
 /// Decides who comes in.
@@ -48,6 +48,7 @@ impl Admission {
         id: &Arc<str>,
         snapshot: &Snapshot,
         deadline: Instant,
+        (trace, record): (TraceContext, Option<Arc<Record>>),
     ) -> Result<Arc<Invocation>, InvokeError> {
         if self.is_draining() {
             self.telemetry.shed("draining");
@@ -64,7 +65,13 @@ impl Admission {
         let account = revision.tenant_account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
         let names = (revision.tenant.clone(), revision.function.clone());
         let permit = Permit::new(permit, self.telemetry.in_flight().clone());
-        Ok(Arc::new(Invocation::new(id.clone(), names, deadline, account).with_permit(permit)))
+        let invocation = Invocation::new(id.clone(), names, deadline, account).with_permit(permit);
+        Ok(Arc::new(invocation.of_revision(revision.number).traced(trace, record)))
+    }
+
+    /// Where refusals and invocations are told.
+    pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
     }
 
     /// Refuses everything from now on; what is in flight goes on.

@@ -23,6 +23,7 @@ pub struct ModelListing {
     outputs: Vec<TensorListing>,
     max_batch_size: usize,
     queue_rows: usize,
+    queue_limit_rows: usize,
 }
 
 /// An input or output: name, datatype, and extents as `model.toml` writes them.
@@ -53,6 +54,7 @@ impl From<ModelStatus> for ModelListing {
             outputs: outputs.into_iter().map(tensor).collect(),
             max_batch_size: status.max_batch_size,
             queue_rows: status.queue_rows,
+            queue_limit_rows: status.queue_limit_rows,
         }
     }
 }

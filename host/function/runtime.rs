@@ -22,6 +22,7 @@ use crate::{
     engine::{Engine, ModelState},
     invocation::{Fault, Invocation, Request, Response, Stage},
     sandbox::Assignment,
+    telemetry::{Record, Report, Subject, Telemetry, TraceContext},
 };
 
 /// What a caller asks for, but for its body.
@@ -39,6 +40,8 @@ pub struct Call {
     pub timeout: Option<Duration>,
     /// When the head of the request had been read.
     pub arrived: Instant,
+    /// Where the request stands in its caller's trace.
+    pub trace: TraceContext,
     /// Method, path, query and headers; the body is still to come.
     pub request: Request,
 }
@@ -54,6 +57,10 @@ pub struct Outcome {
     pub cache: &'static str,
     /// How long each stage took.
     pub stages: Vec<(Stage, Duration)>,
+    /// Where the request stands in its trace, and whether that is sampled.
+    pub trace: TraceContext,
+    /// Wants to be told what the answer was, where anybody looks.
+    pub report: Option<Box<Report>>,
 }
 
 /// Everything an invocation needs.
@@ -96,9 +103,19 @@ impl Runtime {
         self.account.held_bytes()
     }
 
+    /// What all invocations may hold together.
+    pub fn limit_bytes(&self) -> u64 {
+        self.account.limit_bytes()
+    }
+
     /// The functions that can be called.
     pub fn functions(&self) -> &Arc<Functions> {
         &self.functions
+    }
+
+    /// Where everything is told.
+    fn telemetry(&self) -> &Arc<Telemetry> {
+        self.admission.telemetry()
     }
 
     /// The door.
@@ -107,48 +124,44 @@ impl Runtime {
     }
 
     /// Around the story: metrics, log line, and what every answer tells. Never fails.
-    pub async fn handle(&self, call: Call, body: impl Body) -> Outcome {
-        let arrived = call.arrived;
-        let id = call.id.clone();
+    pub async fn handle(&self, mut call: Call, body: impl Body) -> Outcome {
+        let (id, cache) = (call.id.clone(), "bypass");
         let found = self.functions.find(&call.tenant, &call.function, call.revision.as_deref());
         let snapshot = match found {
             Ok(snapshot) => snapshot,
-            Err(error) => return Outcome { result: Err(error), revision: None, cache: "bypass", stages: Vec::new() },
+            Err(error) => {
+                let (result, trace) = (Err(error), call.trace);
+                return Outcome { result, revision: None, cache, stages: Vec::new(), trace, report: None };
+            }
         };
-        let mut stages = Vec::new();
-        let mut ending = Ending { snapshot: &snapshot, arrived, outcome: "detached" };
+        let mut ending = Ending::of(&snapshot, &mut call, self.telemetry());
+        let trace = call.trace;
         let result = tokio::select! {
             biased;
-            result = self.invoke(&snapshot, call, body, &mut stages) => result,
+            result = self.invoke(&mut ending, call, body) => result,
             error = self.admission.cut_off() => Err(error),
         };
-        ending.outcome = result.as_ref().map_or_else(|error| outcome(error.fault()), |_| "ok");
-        drop(ending);
+        let (stages, report) = ending.answered(&result);
         for (stage, time) in &stages {
             snapshot.revision.metrics.stage(*stage, *time);
         }
         if let Err(error) = &result {
-            log(&id, &snapshot, error);
+            log((&id, &trace), &snapshot, error);
         }
-        Outcome { result, revision: Some(snapshot.revision.number), cache: "bypass", stages }
+        Outcome { result, revision: Some(snapshot.revision.number), cache, stages, trace, report }
     }
 
     /// The story of a request whose snapshot is taken.
-    async fn invoke(
-        &self,
-        snapshot: &Snapshot,
-        call: Call,
-        mut body: impl Body,
-        stages: &mut Vec<(Stage, Duration)>,
-    ) -> Result<Response, InvokeError> {
+    async fn invoke(&self, ending: &mut Ending<'_>, call: Call, mut body: impl Body) -> Result<Response, InvokeError> {
+        let snapshot = ending.snapshot;
         let limits = &snapshot.revision.manifest.limits;
         let timeout = call.timeout.map_or(limits.timeout(), |asked| asked.min(limits.timeout()));
         let deadline = call.arrived + timeout;
         let too_late = || InvokeError::Deadline { timeout };
         body::check_announced(&body, limits.body_bytes)?;
-        let invocation = self.admission.admit(&call.id, snapshot, deadline)?;
-        let read = body::read(&mut body, limits.body_bytes, &invocation.account, deadline).await;
-        let (body, charge) = read.map_err(|error| match error {
+        let invocation = self.admission.admit(&call.id, snapshot, deadline, (call.trace, ending.record()))?;
+        let read = body::read(&mut body, limits.body_bytes, &invocation.account, deadline);
+        let (body, charge) = invocation.lap("read body", read).await.map_err(|error| match error {
             ReadError::Body(error) => InvokeError::Body(error),
             ReadError::Memory(over) => InvokeError::Memory(over),
             ReadError::Deadline => too_late(),
@@ -158,7 +171,7 @@ impl Runtime {
         let attached = attach(&self.guests, invocation.clone(), snapshot.revision.expects_long(), work);
         let ended = timeout_at(deadline.into(), attached).await;
         snapshot.revision.learn(invocation.is_long());
-        *stages = invocation.stages.taken();
+        ending.stages = invocation.stages.taken();
         match ended {
             Err(_) => Err(too_late()),
             Ok(Ok(result)) => result,
@@ -172,6 +185,40 @@ struct Ending<'a> {
     snapshot: &'a Snapshot,
     arrived: Instant,
     outcome: &'static str,
+    stages: Vec<(Stage, Duration)>,
+    report: Option<Box<Report>>,
+}
+
+impl<'a> Ending<'a> {
+    /// Decides whether the call's trace is sampled, where it begins here.
+    fn of(snapshot: &'a Snapshot, call: &mut Call, telemetry: &Arc<Telemetry>) -> Self {
+        let Call { id, request, arrived, trace, .. } = call;
+        let revision = &snapshot.revision;
+        let report = Report::begin(telemetry, trace, || Subject {
+            id: id.clone(),
+            tenant: revision.tenant.clone(),
+            function: revision.function.clone(),
+            revision: revision.number,
+            method: request.method.clone(),
+            arrived: *arrived,
+        });
+        Self { snapshot, arrived: *arrived, outcome: "detached", stages: Vec::new(), report }
+    }
+
+    /// Where the invocation notes its spans, if it is sampled.
+    fn record(&self) -> Option<Arc<Record>> {
+        self.report.as_ref().and_then(|report| report.record())
+    }
+
+    /// The caller is still there and gets an answer.
+    fn answered(mut self, result: &Result<Response, InvokeError>) -> (Vec<(Stage, Duration)>, Option<Box<Report>>) {
+        self.outcome = result.as_ref().map_or_else(|error| outcome(error.fault()), |_| "ok");
+        let (stages, mut report) = (std::mem::take(&mut self.stages), self.report.take());
+        if let Some(report) = &mut report {
+            report.ended(self.outcome, &stages);
+        }
+        (stages, report)
+    }
 }
 
 impl Drop for Ending<'_> {
@@ -220,7 +267,8 @@ fn outcome(fault: Fault) -> &'static str {
 }
 
 /// One line for an error, at the level of whose fault it is. A trap's backtrace goes only here.
-fn log(id: &str, snapshot: &Snapshot, error: &InvokeError) {
+fn log((id, trace): (&str, &TraceContext), snapshot: &Snapshot, error: &InvokeError) {
+    let trace_id = trace.id();
     let (tenant, function, revision) =
         (&*snapshot.revision.tenant, &*snapshot.revision.function, snapshot.revision.number);
     let backtrace = match error {
@@ -228,9 +276,9 @@ fn log(id: &str, snapshot: &Snapshot, error: &InvokeError) {
         _ => "",
     };
     match error.fault() {
-        Fault::Caller => tracing::debug!(tenant, function, revision, invocation = id, "{error}"),
-        Fault::Capacity => tracing::info!(tenant, function, revision, invocation = id, "{error}"),
-        Fault::Function => tracing::warn!(tenant, function, revision, invocation = id, backtrace, "{error}"),
-        Fault::Host => tracing::error!(tenant, function, revision, invocation = id, "{error}"),
+        Fault::Caller => tracing::debug!(tenant, function, revision, invocation = id, %trace_id, "{error}"),
+        Fault::Capacity => tracing::info!(tenant, function, revision, invocation = id, %trace_id, "{error}"),
+        Fault::Function => tracing::warn!(tenant, function, revision, invocation = id, %trace_id, backtrace, "{error}"),
+        Fault::Host => tracing::error!(tenant, function, revision, invocation = id, %trace_id, "{error}"),
     }
 }

@@ -19,11 +19,11 @@ pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<R
     let mut guest = snapshot.revision.plugin.start(assignment).await?;
     let verdict = guest.validate().await;
     // Making the instance counts as validation: it is what comes first, whether or not the plugin validates.
-    invocation.stages.add(Stage::Validate, start.elapsed());
+    invocation.spent(Stage::Validate, start, start.elapsed());
     verdict?.map_err(rejected)?;
     let start = Instant::now();
     let first = guest.preprocess().await;
-    invocation.stages.add(Stage::Preprocess, start.elapsed());
+    invocation.spent(Stage::Preprocess, start, start.elapsed());
     let mut step = first?.map_err(rejected)?;
     let mut rows = 0;
     for round in 0.. {
@@ -35,7 +35,7 @@ pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<R
         let outputs = infer(snapshot, &invocation, inferences, &mut rows).await?;
         let start = Instant::now();
         let next = guest.postprocess(outputs).await;
-        invocation.stages.add(Stage::Postprocess, start.elapsed());
+        invocation.spent(Stage::Postprocess, start, start.elapsed());
         step = next?.map_err(rejected)?;
     }
     Err(InvokeError::Contract(format!("more than {} rounds of inference (limits.max_steps)", limits.max_steps)))

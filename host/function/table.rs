@@ -85,6 +85,16 @@ impl Functions {
         });
     }
 
+    /// What the invocations of each tenant hold and may hold, in bytes.
+    pub fn held_bytes(&self) -> BTreeMap<String, (u64, u64)> {
+        let functions = self.0.load();
+        let ready = functions.iter().filter_map(|((tenant, _), entry)| match entry {
+            Entry::Ready(snapshot) => Some((tenant, &snapshot.revision.tenant_account)),
+            Entry::Refused(_) => None,
+        });
+        ready.map(|(tenant, account)| (tenant.to_string(), (account.held_bytes(), account.limit_bytes()))).collect()
+    }
+
     /// Every function, sorted.
     pub fn list(&self) -> Vec<FunctionStatus> {
         let functions = self.0.load();

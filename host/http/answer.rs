@@ -7,7 +7,10 @@ use axum::{
     http::{HeaderName, HeaderValue, Response, StatusCode, header},
 };
 
-use super::{handle::Head, problem::Problem};
+use super::{
+    handle::Head,
+    problem::{Problem, code},
+};
 use crate::{
     function::{InvokeError, Outcome},
     invocation::{self, Rejection},
@@ -15,6 +18,8 @@ use crate::{
 
 /// Writes an outcome: the plugin's answer, its refusal, or a problem, and what every answer of a function tells.
 pub(super) fn write(outcome: Outcome, head: &Head) -> Response<Body> {
+    // Only where somebody wants to know: a refusal's code is text of its own.
+    let report = outcome.report.map(|report| (report, outcome.result.as_ref().map_or_else(code, |_| String::new())));
     let mut response = match outcome.result {
         Ok(answer) => plugin_answer(answer),
         Err(InvokeError::Rejected(rejection)) => refusal(rejection, head),
@@ -33,6 +38,12 @@ pub(super) fn write(outcome: Outcome, head: &Head) -> Response<Body> {
     }
     if let Some(timing) = HeaderValue::try_from(timing).ok().filter(|timing| !timing.is_empty()) {
         headers.insert("server-timing", timing);
+    }
+    if outcome.trace != head.trace {
+        response.extensions_mut().insert(outcome.trace);
+    }
+    if let Some((report, code)) = report {
+        report.answered(response.status().as_u16(), code);
     }
     response
 }

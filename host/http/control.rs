@@ -1,6 +1,6 @@
 //! The control plane: where operators come in. Always a token; browsers are kept out by `Host` and `Origin`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Extension, Json, Router,
@@ -16,6 +16,7 @@ use serde_json::json;
 use super::{
     data::{nothing_here, wrong_method},
     handle::{Head, text},
+    health,
     problem::Problem,
     token::Token,
 };
@@ -24,6 +25,7 @@ use crate::{function::Runtime, telemetry::Telemetry};
 struct Control {
     runtime: Arc<Runtime>,
     telemetry: Arc<Telemetry>,
+    started: Instant,
     token: Token,
     loopback: bool,
 }
@@ -31,10 +33,10 @@ struct Control {
 /// Routes of the control plane. `loopback` tells that it listens on loopback only, where a foreign `Host` is a browser
 /// that somebody's name server led here.
 pub fn router(runtime: Arc<Runtime>, telemetry: Arc<Telemetry>, token: Token, loopback: bool) -> Router {
-    let control = Arc::new(Control { runtime, telemetry, token, loopback });
+    let control = Arc::new(Control { runtime, telemetry, started: Instant::now(), token, loopback });
     Router::new()
         .route("/metrics", get(metrics))
-        .route("/health", get(health))
+        .route("/health", get(figures))
         .route("/admin/v1/drain", post(drain))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
@@ -75,21 +77,11 @@ fn names_loopback(target: Option<&Authority>, headers: &HeaderMap) -> bool {
 }
 
 async fn metrics(State(control): State<Arc<Control>>) -> Response<Body> {
-    control.telemetry.set_host_memory("held", control.runtime.held_bytes());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], control.telemetry.text()).into_response()
 }
 
-async fn health(State(control): State<Arc<Control>>) -> Response<Body> {
-    let ready = control.runtime.ready();
-    let figures = json!({
-        "ready": ready.is_ok(),
-        "reason": ready.err(),
-        "draining": control.runtime.admission().is_draining(),
-        "invocations_in_flight": control.telemetry.in_flight().get(),
-        "host_memory_bytes": control.runtime.held_bytes(),
-        "models": control.runtime.models(),
-    });
-    Json(figures).into_response()
+async fn figures(State(control): State<Arc<Control>>) -> Response<Body> {
+    Json(health::figures(&control.runtime, &control.telemetry, control.started.elapsed())).into_response()
 }
 
 /// Refuses new invocations from now on; the process stays until it is told to end.

@@ -11,7 +11,8 @@ use axum::{
 use futures_util::FutureExt as _;
 use tower::ServiceExt as _;
 
-use super::{incoming, problem::Problem, trace_context};
+use super::{incoming, problem::Problem};
+use crate::telemetry::TraceContext;
 
 /// What is known of a request from its head on.
 #[derive(Clone, Debug)]
@@ -20,12 +21,14 @@ pub(super) struct Head {
     pub(super) id: Arc<str>,
     /// When its head had been read.
     pub(super) arrived: Instant,
+    /// Where it stands in its caller's trace.
+    pub(super) trace: TraceContext,
 }
 
 /// Answers one request. Never fails.
 pub(super) async fn handle(router: Router, mut request: Request<Body>) -> Response<Body> {
-    let head = Head { id: incoming::request_id(request.headers()), arrived: Instant::now() };
-    let traceparent = trace_context::answer(text(request.headers(), "traceparent"));
+    let (id, arrived) = (incoming::request_id(request.headers()), Instant::now());
+    let head = Head { id, arrived, trace: TraceContext::of(text(request.headers(), "traceparent")) };
     request.extensions_mut().insert(head.clone());
     let answered = AssertUnwindSafe(router.oneshot(request)).catch_unwind().await;
     let mut response = match answered {
@@ -36,6 +39,8 @@ pub(super) async fn handle(router: Router, mut request: Request<Body>) -> Respon
             Problem::new("internal", "the log tells more, under this request's id", &head.id).into_response()
         }
     };
+    // An invocation may have begun to be sampled meanwhile, and says so.
+    let traceparent = response.extensions_mut().remove::<TraceContext>().unwrap_or(head.trace).traceparent();
     let headers = response.headers_mut();
     let milliseconds = format!("{:.3}", head.arrived.elapsed().as_secs_f64() * 1000.0);
     for (name, value) in [("x-request-id", &*head.id), ("x-process-time", &milliseconds), ("traceparent", &traceparent)]

@@ -82,6 +82,7 @@ pub(super) fn call(request: Request<axum::body::Body>, head: &Head) -> Result<(C
         revision,
         timeout,
         arrived: head.arrived,
+        trace: head.trace,
         request,
     };
     Ok((call, WireBody { announced, body }))

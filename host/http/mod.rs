@@ -7,11 +7,11 @@ mod answer;
 mod control;
 mod data;
 mod handle;
+mod health;
 mod incoming;
 mod problem;
 mod server;
 mod token;
-mod trace_context;
 
 use std::{net::SocketAddr, time::Duration};
 

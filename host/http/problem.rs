@@ -116,6 +116,14 @@ impl Problem {
     }
 }
 
+/// The code of what ended an invocation, a plugin's own included.
+pub(super) fn code(error: &InvokeError) -> String {
+    match error {
+        InvokeError::Rejected(rejection) => rejection.code.clone(),
+        error => code_of(error).0.into(),
+    }
+}
+
 /// When a caller refused for memory should come again.
 const MEMORY_RETRY: Duration = Duration::from_secs(1);
 

@@ -19,7 +19,7 @@ use wasmtime_wasi::{
 };
 
 use super::Config;
-use crate::invocation::Invocation;
+use crate::{invocation::Invocation, telemetry::TraceContext};
 
 /// One invocation's log; clones write to the same one.
 #[derive(Clone)]
@@ -27,6 +27,8 @@ pub(super) struct LogStream(Arc<Lines>);
 
 struct Lines {
     invocation: [Arc<str>; 3],
+    revision: u64,
+    trace: TraceContext,
     partial: Mutex<Vec<u8>>,
     left: AtomicU32,
     max_line_bytes: usize,
@@ -36,6 +38,8 @@ impl LogStream {
     pub(super) fn new(invocation: &Invocation, config: &Config) -> Self {
         Self(Arc::new(Lines {
             invocation: [invocation.tenant.clone(), invocation.function.clone(), invocation.id.clone()],
+            revision: invocation.revision,
+            trace: invocation.trace,
             partial: Mutex::default(),
             left: AtomicU32::new(config.max_log_lines),
             max_line_bytes: config.max_log_line_bytes as usize,
@@ -53,10 +57,11 @@ impl LogStream {
         // A line break would let a guest write whole lines of the host's log in somebody else's name.
         let message = message[..end.unwrap_or(0)].replace(|character: char| character.is_control(), " ");
         let [tenant, function, invocation] = &lines.invocation;
+        let (revision, trace_id) = (lines.revision, lines.trace.id());
         // The level of a tracing event is part of its call site, hence one for each.
         macro_rules! at {
             ($level:ident) => {
-                tracing::$level!(target: "tenon::guest", %tenant, %function, %invocation, "{message}")
+                tracing::$level!(target: "tenon::guest", %tenant, %function, revision, %invocation, %trace_id, "{message}")
             };
         }
         match level {
@@ -67,7 +72,8 @@ impl LogStream {
             Level::ERROR => at!(error),
         }
         if left == 1 {
-            tracing::warn!(target: "tenon::guest", %tenant, %function, %invocation, "log limit reached, further lines are dropped");
+            let text = "log limit reached, further lines are dropped";
+            tracing::warn!(target: "tenon::guest", %tenant, %function, revision, %invocation, %trace_id, "{text}");
         }
     }
 

@@ -4,6 +4,8 @@
 #![allow(missing_docs, unreachable_pub, reason = "a test binary has no users")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail tests")]
 
+mod collector;
+mod programs;
 mod raw;
 mod served;
 mod support;
@@ -14,11 +16,15 @@ mod control;
 mod deadline;
 mod drain;
 mod errors;
+mod exporter;
+mod figures;
 mod folder;
 mod hang_up;
 mod hostile;
 mod invariants;
+mod logs;
 mod overload;
 mod process;
 mod spine;
 mod tokens;
+mod traces;

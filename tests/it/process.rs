@@ -15,7 +15,8 @@ use crate::{
 /// The binary with nothing of the environment that could configure it, in an empty folder.
 fn command(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenon-host"));
-    let ours = std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("TENON_"));
+    let ours =
+        std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("TENON_") || name.starts_with("OTEL_"));
     for name in ours {
         command.env_remove(name);
     }
@@ -30,10 +31,10 @@ fn run(folder: &TempDir, arguments: &[&str]) -> (Option<i32>, String) {
 }
 
 /// A process that serves; ended with the test.
-struct Process {
+pub struct Process {
     child: Child,
     log: BufReader<ChildStderr>,
-    data: String,
+    pub data: String,
     control: String,
 }
 
@@ -46,7 +47,7 @@ impl Drop for Process {
 }
 
 impl Process {
-    fn start(folder: &TempDir, arguments: &[&str]) -> Self {
+    pub fn start(folder: &TempDir, arguments: &[&str]) -> Self {
         let ports = ["--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"];
         let mut child = command(folder, &[&ports, arguments].concat()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
@@ -65,13 +66,13 @@ impl Process {
         panic!("the host ended before it served:\n{seen}");
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let sent = Command::new("sh").args(["-c", &format!("kill -{signal} {}", self.child.id())]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits for the end; gives exit code and the rest of the log.
-    async fn ended(mut self) -> (Option<i32>, String) {
+    pub async fn ended(mut self) -> (Option<i32>, String) {
         eventually("the process ends", async || self.child.try_wait().unwrap().is_some()).await;
         let mut log = String::new();
         self.log.read_to_string(&mut log).unwrap();
@@ -149,6 +150,9 @@ fn a_bad_configuration_names_the_key() {
         ("[http]\nlisten = \"127.0.0.1:1\"\ncontrol_listen = \"127.0.0.1:1\"", &["http.control_listen"]),
         ("[http", &["tenon.toml", "line 1"]),
         ("[kitchen]", &["kitchen"]),
+        ("[telemetry]\nsample_ratio = 2", &["telemetry.sample_ratio"]),
+        ("[telemetry]\notlp_endpoint = \"collector:4317\"", &["telemetry.otlp_endpoint", "http://"]),
+        ("[telemetry]\nlog_format = \"xml\"", &["line 2", "json"]),
     ] {
         std::fs::write(&file, text).unwrap();
         let (code, log) = run(&folder, &["--check"]);

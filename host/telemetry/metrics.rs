@@ -4,17 +4,22 @@
 //! function, per model), because looking labels up costs more than counting.
 
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, core::Collector,
+    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    proto::MetricFamily,
 };
 
-use crate::invocation::Stage;
+use super::{
+    labels::{Labels, counters, gauges, histograms, register},
+    otlp::Exporter,
+    report::SlowLog,
+    window::{Totals, Windows},
+};
+use crate::{account::Account, invocation::Stage};
 
 /// A figure that goes up and down, for those who count without knowing with what.
 pub use prometheus::IntGauge as Gauge;
@@ -30,10 +35,15 @@ const DURATION_BUCKETS: &[f64] =
 const ROW_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 const RATIO_BUCKETS: &[f64] = &[0.0, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9];
 
-/// All metrics of the process.
+/// All metrics of the process, and who else is told how invocations went.
 #[derive(Debug)]
 pub struct Telemetry {
-    registry: Registry,
+    gathering: Gathering,
+    /// Where spans go, and the share of traces that is sampled.
+    pub(super) tracing: Option<(Exporter, f64)>,
+    pub(super) slow: Option<SlowLog>,
+    pub(super) windows: Windows,
+    pub(super) spans: IntCounterVec,
     invocations: IntCounterVec,
     invocation_duration: HistogramVec,
     in_flight: IntGauge,
@@ -47,7 +57,6 @@ pub struct Telemetry {
     padding_ratio: HistogramVec,
     cpu_seconds: prometheus::CounterVec,
     device_seconds: prometheus::CounterVec,
-    host_memory: IntGaugeVec,
     tenants: Arc<Labels>,
     names: Arc<Labels>,
 }
@@ -119,10 +128,17 @@ impl Telemetry {
                     &["tenant", "function", "model"],
                 ),
             ),
-            host_memory: gauges(r, "tenon_host_memory_bytes", "Bytes held for invocations.", &["kind"]),
+            spans: counters(r, "tenon_otlp_spans_total", "Spans by what became of them.", &["outcome"]),
+            tracing: None,
+            slow: None,
+            windows: Windows::new(),
             tenants: Labels::new(MAX_TENANT_LABELS),
             names: Labels::new(MAX_NAME_LABELS),
-            registry,
+            gathering: Gathering {
+                host_memory: gauges(r, "tenon_host_memory_bytes", "Bytes held for invocations.", &["kind"]),
+                account: Arc::default(),
+                registry,
+            },
         }
     }
 
@@ -135,6 +151,7 @@ impl Telemetry {
         };
         let cpu = |kind: &str| self.cpu_seconds.with_label_values(&[&tenant, &function, kind]);
         FunctionMetrics {
+            lately: self.windows.function(&tenant, &function),
             outcomes: OUTCOMES.map(outcome),
             stages: Stage::ALL.map(|stage| self.stage_duration.with_label_values(&[&function, stage.name()])),
             cpu_guest: cpu("guest"),
@@ -169,19 +186,43 @@ impl Telemetry {
         self.shed.with_label_values(&[reason]).inc();
     }
 
-    /// Sets what is held for invocations, read off an account when metrics are asked for.
-    pub fn set_host_memory(&self, kind: &str, bytes: u64) {
-        self.host_memory.with_label_values(&[kind]).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    /// Shows from now on what this account holds.
+    pub fn watch(&self, account: Arc<Account>) {
+        // There is one host in a process's telemetry; a second account would be a second host.
+        let _ = self.gathering.account.set(account);
     }
 
     /// Everything in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut text = Vec::new();
         // Writing to memory cannot fail; an encoding error would be a name that the constructors above let pass.
-        if TextEncoder::new().encode(&self.registry.gather(), &mut text).is_err() {
+        if TextEncoder::new().encode(&self.gathering.gather(), &mut text).is_err() {
             text.clear();
         }
         String::from_utf8(text).unwrap_or_default()
+    }
+
+    pub(super) fn gathering(&self) -> &Gathering {
+        &self.gathering
+    }
+}
+
+/// All figures at one moment, for whoever writes them down.
+#[derive(Clone, Debug)]
+pub(super) struct Gathering {
+    registry: Registry,
+    host_memory: IntGaugeVec,
+    account: Arc<OnceLock<Arc<Account>>>,
+}
+
+impl Gathering {
+    pub(super) fn gather(&self) -> Vec<MetricFamily> {
+        // What others count anyway is read off when somebody asks.
+        if let Some(account) = self.account.get() {
+            let held = i64::try_from(account.held_bytes()).unwrap_or(i64::MAX);
+            self.host_memory.with_label_values(&["held"]).set(held);
+        }
+        self.registry.gather()
     }
 }
 
@@ -191,6 +232,7 @@ pub const OUTCOMES: [&str; 6] = ["ok", "caller", "function", "capacity", "host",
 /// Counters and histograms of one function.
 #[derive(Debug)]
 pub struct FunctionMetrics {
+    lately: Arc<Totals>,
     outcomes: [Outcome; OUTCOMES.len()],
     stages: [Histogram; Stage::ALL.len()],
     /// Seconds of guest code.
@@ -209,6 +251,7 @@ impl FunctionMetrics {
     /// Counts the end of an invocation; `outcome` is one of [`OUTCOMES`].
     pub fn ended(&self, outcome: &str, duration: Duration) {
         if let Some(index) = OUTCOMES.iter().position(|known| *known == outcome) {
+            self.lately.count(index, duration);
             self.outcomes[index].total.inc();
             self.outcomes[index].duration.observe(duration.as_secs_f64());
         }
@@ -251,46 +294,4 @@ impl ModelMetrics {
         let (tenant, function) = (self.tenants.bounded(tenant), self.names.bounded(function));
         self.device_seconds.with_label_values(&[&tenant[..], &function, &self.model]).inc_by(time.as_secs_f64());
     }
-}
-
-/// The values that a label may take: the first so many, then `other`.
-#[derive(Debug)]
-struct Labels {
-    limit: usize,
-    seen: Mutex<BTreeSet<String>>,
-}
-
-impl Labels {
-    fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, seen: Mutex::default() })
-    }
-
-    fn bounded(&self, value: &str) -> String {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if !seen.contains(value) {
-            if seen.len() >= self.limit {
-                return "other".into();
-            }
-            seen.insert(value.into());
-        }
-        value.into()
-    }
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<C>) -> C {
-    let metric = metric.expect("names, labels and buckets are constants of this file");
-    registry.register(Box::new(metric.clone())).expect("each name is registered once, in `Telemetry::new`");
-    metric
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    register(registry, IntGaugeVec::new(Opts::new(name, help), labels))
-}
-
-fn histograms(registry: &Registry, (name, help): (&str, &str), labels: &[&str], buckets: &[f64]) -> HistogramVec {
-    register(registry, HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
 }

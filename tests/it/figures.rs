@@ -1,0 +1,71 @@
+//! What operators read: `/health`, and metrics as Prometheus' own checker sees them.
+
+use std::{io::Write as _, process::Stdio};
+
+use crate::{
+    programs::program,
+    support::{TestHost, eventually},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_tells_how_requests_lately_went() {
+    let host = TestHost::new().probe().functions(&["empty"]).start().await;
+    let before = host.control("/health").await.json();
+    assert_eq!((&before["latest"]["p50_ms"], &before["latest"]["requests_per_s"]), (&().into(), &0.0.into()));
+    for path in ["empty", "empty", "probe/slow", "probe/reject?status=400", "probe/trap"] {
+        host.call(path, "{}").await;
+    }
+    let health = host.control("/health").await.json();
+    let latest = &health["latest"];
+    // One of five was slow, so the median is not.
+    let percentile = |name: &str| latest[name].as_f64().unwrap();
+    assert!(percentile("p99_ms") >= 300.0 && percentile("p50_ms") < percentile("p99_ms"), "{latest}");
+    assert!(percentile("p95_ms") <= percentile("p99_ms") && percentile("p95_ms") >= percentile("p50_ms"));
+    assert_eq!((&latest["errors"]["caller"], &latest["errors"]["function"]), (&0.2.into(), &0.2.into()));
+    assert_eq!((&latest["errors"]["capacity"], &latest["errors"]["host"]), (&0.0.into(), &0.0.into()));
+    let requests = percentile("requests_per_s") * percentile("window_s");
+    assert!((3.0..=7.0).contains(&requests), "{latest}");
+    let functions = latest["functions"].as_array().unwrap();
+    let names: Vec<_> = functions.iter().map(|it| (it["tenant"].as_str(), it["function"].as_str())).collect();
+    assert_eq!(names, [(Some("test"), Some("empty")), (Some("test"), Some("probe"))]);
+    assert!(functions[0]["p99_ms"].as_f64() < functions[1]["p99_ms"].as_f64());
+    assert_eq!((&health["ready"], &health["draining"], &health["reason"]), (&true.into(), &false.into(), &().into()));
+    assert_eq!(health["version"], env!("CARGO_PKG_VERSION"));
+    assert!(health["memory"]["resident_bytes"].as_u64().unwrap() > 1 << 20, "{health}");
+    assert_eq!(
+        health["memory"]["tenants"]["test"]["limit_bytes"],
+        health["memory"]["limit_bytes"].as_u64().unwrap() / 2
+    );
+    let slow = health["models"].as_array().unwrap().iter().find(|model| model["name"] == "slow").unwrap();
+    assert_eq!((&slow["queue_rows"], &slow["queue_limit_rows"]), (&0.into(), &16.into()));
+    // What waits is seen while it waits: one row is on the lane, the others are not.
+    let calls = (0..4).map(|_| host.call("probe/slow", ""));
+    let calls = futures_util::future::join_all(calls);
+    let waiting = async {
+        eventually("rows wait, bytes are held", async || {
+            let health = host.control("/health").await.json();
+            let models = health["models"].as_array().unwrap();
+            let rows = models.iter().find(|model| model["name"] == "slow").unwrap()["queue_rows"].as_u64().unwrap();
+            rows > 0 && health["memory"]["tenants"]["test"]["held_bytes"].as_u64().unwrap() > 0
+        })
+        .await;
+    };
+    tokio::join!(calls, waiting);
+    host.all_back_to_zero().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn promtool_has_nothing_to_say_about_the_metrics() {
+    let Some(mut promtool) = program("promtool", "prometheus") else { return };
+    let host = TestHost::new().probe().start().await;
+    for path in ["probe/rows?n=3", "probe/reject?status=400", "probe/trap"] {
+        host.call(path, "").await;
+    }
+    let answer = host.control("/metrics").await;
+    promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut check = promtool.spawn().unwrap();
+    check.stdin.take().unwrap().write_all(&answer.body).unwrap();
+    let checked = check.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&[checked.stdout, checked.stderr].concat()).into_owned();
+    assert!(checked.status.success() && said.trim().is_empty(), "{said}\n{}", answer.text());
+}
