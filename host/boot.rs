@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     engine::{self, Engine},
     function::{Admission, Deployer, Folder, Functions, LOOK_EVERY, Runtime},
-    http::{self, Server, Token},
+    http::{self, Server, Tls, Token},
     sandbox::Sandbox,
     telemetry::Telemetry,
 };
@@ -28,6 +28,7 @@ const LAST_BYTES: Duration = Duration::from_secs(5);
 pub struct Host {
     data: SocketAddr,
     control: SocketAddr,
+    schemes: [&'static str; 2],
     admission: Arc<Admission>,
     telemetry: Arc<Telemetry>,
     engine: Arc<Engine>,
@@ -50,6 +51,10 @@ impl Drop for Guests {
 
 /// Loads models, opens both planes and serves.
 pub async fn start(config: Config) -> Result<Host> {
+    // Before models are loaded, which takes seconds.
+    let data_tls = tls(config.http.tls.as_ref()).context("http.tls")?;
+    let control_tls = tls(config.http.control_tls.as_ref()).context("http.control_tls")?;
+    let schemes = [&data_tls, &control_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
     let telemetry = Arc::new(Telemetry::new());
     let engine = start_engine(config.engine.clone(), telemetry.clone()).await?;
     let sandbox = Sandbox::new(config.sandbox.clone(), engine.staging()).context("the sandbox could not be set up")?;
@@ -68,13 +73,14 @@ pub async fn start(config: Config) -> Result<Host> {
     }
     let token = Token::in_folder(&config.engine.data)?;
     let loopback = config.http.control_listen.ip().is_loopback();
+    let control = http::control_router(runtime.clone(), telemetry.clone(), token, loopback);
     let planes = [
-        (config.http.listen, http::data_router(runtime.clone())),
-        (config.http.control_listen, http::control_router(runtime, telemetry.clone(), token, loopback)),
+        (config.http.listen, http::data_router(runtime), data_tls),
+        (config.http.control_listen, control, control_tls),
     ];
     let mut addresses = Vec::new();
-    for (address, router) in planes {
-        let server = Server::bind(address, router, &config.http).await;
+    for (address, router, tls) in planes {
+        let server = Server::bind(address, router, &config.http, tls);
         let server = server
             .with_context(|| format!("cannot listen on {address}; choose another with --listen or --control-listen"))?;
         addresses.push(server.address()?);
@@ -82,7 +88,11 @@ pub async fn start(config: Config) -> Result<Host> {
     }
     let [data, control] = addresses[..] else { anyhow::bail!("there are two planes") };
     let drain_timeout = config.http.drain_timeout();
-    Ok(Host { data, control, admission, telemetry, engine, drain_timeout, stop, tasks, guests })
+    Ok(Host { data, control, schemes, admission, telemetry, engine, drain_timeout, stop, tasks, guests })
+}
+
+fn tls(files: Option<&http::TlsFiles>) -> Result<Option<Tls>, http::TlsError> {
+    files.map(|files| Tls::load(files.clone())).transpose()
 }
 
 /// Loading a model takes seconds of a thread that may block.
@@ -148,6 +158,16 @@ impl Host {
     /// Where operators come in.
     pub fn control_address(&self) -> SocketAddr {
         self.control
+    }
+
+    /// Where callers come in, as they say it: `http` or `https`, and the address.
+    pub fn data_url(&self) -> String {
+        format!("{}://{}", self.schemes[0], self.data)
+    }
+
+    /// Where operators come in, likewise.
+    pub fn control_url(&self) -> String {
+        format!("{}://{}", self.schemes[1], self.control)
     }
 
     /// All metrics of this host.

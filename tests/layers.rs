@@ -23,11 +23,12 @@ const ROOMS: [(&str, &[&str]); 4] =
 const COMPOSERS: [&str; 5] = ["boot.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 14] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/"]),
     ("hyper_util", &["host/http/"]),
     ("tower", &["host/http/"]),
+    ("tokio_rustls", &["host/http/"]),
     ("http_body", &["host/http/"]),
     ("http_body_util", &["host/http/"]),
     ("wasmtime", &["host/sandbox/"]),
