@@ -8,7 +8,7 @@ use std::{convert::Infallible, error::Error, pin::Pin, pin::pin, sync::Arc, time
 use axum::{
     Extension, Router,
     body::Body,
-    http::{HeaderValue, Request, Response, header},
+    http::{HeaderValue, Request, Response, Version, header},
 };
 use hyper::{
     body::Incoming,
@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     Config,
     handle::{Head, handle},
+    malformed,
     pace::{Heard, Late, Pace, Tracked, Waits},
     problem::Problem,
     tls::HTTP_2,
@@ -75,7 +76,10 @@ impl Connections {
         match (&self.tls, first) {
             (None, First::Http2) => self.http2(stream, stop).await,
             (None, _) => self.http1(stream, self.router.clone(), stop).await,
-            (Some(_), First::Http1) => self.http1(stream, Router::new().fallback(needs_tls), stop).await,
+            (Some(_), First::Http1) => {
+                // Their credentials are out already; nothing of ours goes the same way.
+                self.http1(stream, refusing("this port speaks TLS: ask again with https://".into()), stop).await
+            }
             (Some(acceptor), _) => {
                 let stream = tokio::select! {
                     shaken = timeout(head, acceptor.accept(stream)) => shaken?.map_err(|error| {
@@ -121,16 +125,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
 
 async fn answer(router: Router, pace: Arc<Pace>, request: Request<Incoming>) -> Result<Response<Tracked>, Infallible> {
     let in_progress = pace.begin();
+    let router = match malformed::flaw(&request) {
+        None => router,
+        Some(flaw) => refusing(flaw),
+    };
     let response = handle(router, request.map(Body::new)).await;
     Ok(response.map(|body| Tracked::new(body, in_progress)))
 }
 
-/// To whoever speaks plain HTTP where TLS is spoken. Their credentials are out already; ours say nothing else.
-async fn needs_tls(Extension(head): Extension<Head>) -> Response<Body> {
-    let problem = Problem::new("bad-request", "this port speaks TLS: ask again with https://", &head.id);
-    let mut response = problem.into_response();
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
+/// Answers a request whose head is no good, and ends the connection where nobody can be sure what follows on it.
+fn refusing(detail: String) -> Router {
+    Router::new().fallback(async |Extension(head): Extension<Head>, version: Version| {
+        let mut response = Problem::new("bad-request", detail, &head.id).into_response();
+        if version < Version::HTTP_2 {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    })
 }
 
 fn http1(config: &Config) -> http1::Builder {

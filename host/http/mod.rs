@@ -9,6 +9,7 @@ mod control;
 mod data;
 mod handle;
 mod incoming;
+mod malformed;
 mod pace;
 mod problem;
 mod server;
