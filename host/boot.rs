@@ -52,8 +52,7 @@ impl Drop for Guests {
 /// Loads models, opens both planes and serves.
 pub async fn start(config: Config) -> Result<Host> {
     // Before models are loaded, which takes seconds.
-    let data_tls = tls(config.http.tls.as_ref()).context("http.tls")?;
-    let control_tls = tls(config.http.control_tls.as_ref()).context("http.control_tls")?;
+    let [data_tls, control_tls] = tls(&config.http)?;
     let schemes = [&data_tls, &control_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
     let telemetry = Arc::new(Telemetry::new());
     let engine = start_engine(config.engine.clone(), telemetry.clone()).await?;
@@ -91,8 +90,15 @@ pub async fn start(config: Config) -> Result<Host> {
     Ok(Host { data, control, schemes, admission, telemetry, engine, drain_timeout, stop, tasks, guests })
 }
 
-fn tls(files: Option<&http::TlsFiles>) -> Result<Option<Tls>, http::TlsError> {
-    files.map(|files| Tls::load(files.clone())).transpose()
+/// What a start would find wrong with the files that a configuration names, but for models and functions.
+pub fn check(config: &Config) -> Result<()> {
+    tls(&config.http).map(drop)
+}
+
+/// Certificates and keys of the data plane and the control plane.
+fn tls(config: &http::Config) -> Result<[Option<Tls>; 2]> {
+    let load = |files: &Option<http::TlsFiles>| files.clone().map(Tls::load).transpose();
+    Ok([load(&config.tls).context("http.tls")?, load(&config.control_tls).context("http.control_tls")?])
 }
 
 /// Loading a model takes seconds of a thread that may block.

@@ -31,6 +31,7 @@ fn run() -> Result<()> {
     let flags = Flags::parse();
     let config = Config::load(&flags)?;
     if flags.check {
+        boot::check(&config)?;
         tracing::info!("the configuration is fine");
         return Ok(());
     }
