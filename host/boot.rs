@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     engine::{self, Engine},
     function::{Admission, Deployer, Folder, Functions, LOOK_EVERY, Runtime},
-    http::{self, Server, Token},
+    http::{self, Server, Tls, Token},
     sandbox::Sandbox,
     telemetry::{self, Exporting, Telemetry},
 };
@@ -28,6 +28,7 @@ const LAST_BYTES: Duration = Duration::from_secs(5);
 pub struct Host {
     data: SocketAddr,
     control: SocketAddr,
+    schemes: [&'static str; 2],
     admission: Arc<Admission>,
     telemetry: Arc<Telemetry>,
     engine: Arc<Engine>,
@@ -52,6 +53,9 @@ impl Drop for Guests {
 /// Loads models, opens both planes and serves.
 pub async fn start(config: Config) -> Result<Host> {
     let (telemetry, exporting) = telemetry::start(&config.telemetry).map_err(anyhow::Error::msg)?;
+    // Before models are loaded, which takes seconds.
+    let [data_tls, control_tls] = tls(&config.http)?;
+    let schemes = [&data_tls, &control_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
     let engine = start_engine(config.engine.clone(), telemetry.clone()).await?;
     let sandbox = Sandbox::new(config.sandbox.clone(), engine.staging()).context("the sandbox could not be set up")?;
     let guests = guest_threads(config.threads.guests())?;
@@ -70,13 +74,14 @@ pub async fn start(config: Config) -> Result<Host> {
     }
     let token = Token::in_folder(&config.engine.data)?;
     let loopback = config.http.control_listen.ip().is_loopback();
+    let control = http::control_router(runtime.clone(), telemetry.clone(), token, loopback);
     let planes = [
-        (config.http.listen, http::data_router(runtime.clone())),
-        (config.http.control_listen, http::control_router(runtime, telemetry.clone(), token, loopback)),
+        (config.http.listen, http::data_router(runtime), data_tls),
+        (config.http.control_listen, control, control_tls),
     ];
     let mut addresses = Vec::new();
-    for (address, router) in planes {
-        let server = Server::bind(address, router, &config.http).await;
+    for (address, router, tls) in planes {
+        let server = Server::bind(address, router, &config.http, tls);
         let server = server
             .with_context(|| format!("cannot listen on {address}; choose another with --listen or --control-listen"))?;
         addresses.push(server.address()?);
@@ -84,7 +89,18 @@ pub async fn start(config: Config) -> Result<Host> {
     }
     let [data, control] = addresses[..] else { anyhow::bail!("there are two planes") };
     let drain_timeout = config.http.drain_timeout();
-    Ok(Host { data, control, admission, telemetry, engine, drain_timeout, stop, tasks, guests, exporting })
+    Ok(Host { data, control, schemes, admission, telemetry, engine, drain_timeout, stop, tasks, guests, exporting })
+}
+
+/// What a start would find wrong with the files that a configuration names, but for models and functions.
+pub fn check(config: &Config) -> Result<()> {
+    tls(&config.http).map(drop)
+}
+
+/// Certificates and keys of the data plane and the control plane.
+fn tls(config: &http::Config) -> Result<[Option<Tls>; 2]> {
+    let load = |files: &Option<http::TlsFiles>| files.clone().map(Tls::load).transpose();
+    Ok([load(&config.tls).context("http.tls")?, load(&config.control_tls).context("http.control_tls")?])
 }
 
 /// Loading a model takes seconds of a thread that may block.
@@ -150,6 +166,16 @@ impl Host {
     /// Where operators come in.
     pub fn control_address(&self) -> SocketAddr {
         self.control
+    }
+
+    /// Where callers come in, as they say it: `http` or `https`, and the address.
+    pub fn data_url(&self) -> String {
+        format!("{}://{}", self.schemes[0], self.data)
+    }
+
+    /// Where operators come in, likewise.
+    pub fn control_url(&self) -> String {
+        format!("{}://{}", self.schemes[1], self.control)
     }
 
     /// All metrics of this host.

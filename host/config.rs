@@ -19,8 +19,19 @@ const DEFAULT_FILE: &str = "tenon.toml";
 const PREFIX: &str = "TENON_";
 const SEPARATOR: &str = "__";
 /// Variables that are flags, or somebody else's (the command line's, the tests').
-const KNOWN: [&str; 10] =
-    ["CONFIG", "LISTEN", "CONTROL_LISTEN", "MODELS", "DATA", "DEV_FUNCTIONS", "LOG", "LIBTORCH", "HOST", "TEST_ALL"];
+const KNOWN: [&str; 11] = [
+    "CA",
+    "CONFIG",
+    "LISTEN",
+    "CONTROL_LISTEN",
+    "MODELS",
+    "DATA",
+    "DEV_FUNCTIONS",
+    "LOG",
+    "LIBTORCH",
+    "HOST",
+    "TEST_ALL",
+];
 
 /// The command line of `tenon-host`. Each flag has a variable of the same name with `TENON_`.
 #[derive(Debug, Default, Parser)]

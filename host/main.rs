@@ -27,6 +27,7 @@ fn main() -> ExitCode {
 
 fn run(config: Config, flags: &Flags) -> Result<()> {
     if flags.check {
+        boot::check(&config)?;
         tracing::info!("the configuration is fine");
         return Ok(());
     }
@@ -48,8 +49,8 @@ async fn serve(config: Config) -> Result<()> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    tracing::info!("data plane on http://{}, open to everybody who reaches it", host.data_address());
-    tracing::info!("control plane on http://{}, with the token of data/admin-token", host.control_address());
+    tracing::info!("data plane on {}, open to everybody who reaches it", host.data_url());
+    tracing::info!("control plane on {}, with the token of data/admin-token", host.control_url());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -23,13 +23,14 @@ const ROOMS: [(&str, &[&str]); 4] =
 const COMPOSERS: [&str; 5] = ["boot.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 19] = [
+const CRATES: [(&str, &[&str]); 20] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs"]),
     ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs"]),
     ("hyper_rustls", &["host/telemetry/otlp/collector.rs"]),
     ("rustls", &["host/http/", "host/telemetry/otlp/collector.rs"]),
     ("tower", &["host/http/"]),
+    ("tokio_rustls", &["host/http/"]),
     ("http_body", &["host/http/"]),
     ("http_body_util", &["host/http/", "host/telemetry/otlp/collector.rs"]),
     ("wasmtime", &["host/sandbox/"]),

@@ -11,6 +11,7 @@ use ureq::Agent;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
 use crate::failure::{Exit, Failure};
+use crate::trust::{self, Trust};
 
 /// Where a host listens when nothing else is said.
 pub(crate) const DEFAULT_HOST: &str = "http://127.0.0.1:8080";
@@ -26,6 +27,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Host {
     base: String,
     loopback: bool,
+    trust: Trust,
 }
 
 /// What is asked of a host.
@@ -91,24 +93,32 @@ impl Host {
     /// Reads an address such as `http://127.0.0.1:8080` or `127.0.0.1:8080`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim().trim_end_matches('/');
-        if text.starts_with("https://") {
-            return Err(format!("`{text}`: https is not spoken here; give the http address of the host"));
-        }
         let base = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = base.parse().map_err(|error| format!("`{text}` is not an address: {error}"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(format!("`{text}` does not begin with http://"));
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(format!("`{text}` begins with neither http:// nor https://"));
         }
         let name = uri.host().unwrap_or_default();
         if name.is_empty() {
             return Err(format!("`{text}` names no host"));
         }
         if !matches!(uri.path(), "" | "/") || uri.query().is_some() {
-            return Err(format!("`{text}` has a path; give only http://host:port"));
+            return Err(format!("`{text}` has a path; give only scheme, host and port"));
         }
         let address = name.trim_start_matches('[').trim_end_matches(']');
         let loopback = name == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
-        Ok(Self { base, loopback })
+        Ok(Self { base, loopback, trust: Trust::default() })
+    }
+
+    /// The same host, believed on the word of `trust`.
+    pub(crate) fn trusting(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Who is believed about this host.
+    pub(crate) fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     /// The address as it was understood.
@@ -118,7 +128,7 @@ impl Host {
 
     /// `host:port` of the address.
     pub(crate) fn authority(&self) -> &str {
-        self.base.trim_start_matches("http://")
+        self.base.split_once("://").map_or(&self.base[..], |(_, authority)| authority)
     }
 
     /// Whether the host is on this machine.
@@ -146,6 +156,7 @@ impl Host {
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
             .timeout_global(Some(question.timeout))
+            .tls_config(self.trust.tls())
             .user_agent(concat!("tenon/", env!("CARGO_PKG_VERSION")));
         if self.loopback {
             // A proxy of the environment cannot reach this machine's loopback.
@@ -170,6 +181,9 @@ impl Host {
     fn failure(&self, error: &ureq::Error, timeout: Duration) -> Failure {
         let base = &self.base;
         let environment = |message: String| Failure::new(Exit::Environment, message);
+        if let Some(failure) = trust::failure(error, base) {
+            return failure;
+        }
         match error {
             ureq::Error::Io(io) if io.kind() == io::ErrorKind::ConnectionRefused => {
                 environment(format!("nothing listens at {base}"))
@@ -209,11 +223,12 @@ mod tests {
             ("localhost:9000", "http://localhost:9000", true),
             ("http://[::1]:8080", "http://[::1]:8080", true),
             ("http://gpu-1.example:80", "http://gpu-1.example:80", false),
+            ("https://gpu-1.example", "https://gpu-1.example", false),
         ] {
             let host = Host::parse(text).expect(text);
             assert_eq!((host.base(), host.is_loopback()), (base, loopback));
         }
-        for text in ["", "https://x", "ftp://x", "http://x/y", "http://x?y", "http://:80", "a b"] {
+        for text in ["", "https://x/y", "ftp://x", "http://x/y", "http://x?y", "http://:80", "a b"] {
             assert!(Host::parse(text).is_err(), "{text}");
         }
     }

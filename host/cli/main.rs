@@ -17,13 +17,16 @@ mod problem;
 mod serve;
 mod target;
 mod timing;
+mod trust;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use client::{DEFAULT_HOST, Host};
-use failure::{EXIT_CODES_HELP, Exit, Stop};
+use failure::{EXIT_CODES_HELP, Exit, Failure, Stop};
+use trust::Trust;
 
 /// Starts Tenon hosts, invokes functions, says what is wrong.
 #[derive(Parser, Debug)]
@@ -32,6 +35,9 @@ pub(crate) struct Cli {
     /// The host's data plane
     #[arg(long, global = true, env = "TENON_HOST", default_value = DEFAULT_HOST, value_name = "URL", value_parser = Host::parse)]
     host: Host,
+    /// Certificates (PEM) of the authority behind an https host, instead of the public ones
+    #[arg(long, global = true, env = "TENON_CA", value_name = "FILE")]
+    ca: Option<PathBuf>,
     #[command(subcommand)]
     command: Subcommands,
 }
@@ -72,13 +78,21 @@ fn main() -> ExitCode {
     }
 }
 
+impl Cli {
+    /// The host, and whom to believe about it.
+    fn host(&self) -> Result<Host, Failure> {
+        let trust = self.ca.as_deref().map(Trust::read).transpose()?;
+        Ok(self.host.clone().trusting(trust.unwrap_or_default()))
+    }
+}
+
 fn run(cli: &Cli) -> Result<(), Stop> {
     match &cli.command {
         Subcommands::Serve(flags) => serve::run(flags),
-        Subcommands::Invoke(flags) => invoke::run(&cli.host, flags),
-        Subcommands::Models(flags) => models::run(&cli.host, flags),
-        Subcommands::Functions(flags) => functions::run(&cli.host, flags),
-        Subcommands::Doctor(flags) => doctor::run(&cli.host, flags),
+        Subcommands::Invoke(flags) => invoke::run(&cli.host()?, flags),
+        Subcommands::Models(flags) => models::run(&cli.host()?, flags),
+        Subcommands::Functions(flags) => functions::run(&cli.host()?, flags),
+        Subcommands::Doctor(flags) => doctor::run(&cli.host()?, flags),
         Subcommands::Completions(flags) => completions::run(flags),
     }
 }

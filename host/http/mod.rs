@@ -4,13 +4,17 @@
 //! types live only here. Refuses to know how an invocation runs: it makes a `Call` and is given an `Outcome`.
 
 mod answer;
+mod connection;
 mod control;
 mod data;
 mod handle;
 mod health;
 mod incoming;
+mod malformed;
+mod pace;
 mod problem;
 mod server;
+mod tls;
 mod token;
 
 use std::{net::SocketAddr, time::Duration};
@@ -18,6 +22,7 @@ use std::{net::SocketAddr, time::Duration};
 pub use control::router as control_router;
 pub use data::router as data_router;
 pub use server::Server;
+pub use tls::{Tls, TlsError, TlsFiles};
 pub use token::{Token, TokenError};
 
 /// Addresses and limits of both planes.
@@ -30,8 +35,12 @@ pub struct Config {
     pub control_listen: SocketAddr,
     /// Connections that one plane holds at once; further ones wait in the kernel's backlog.
     pub max_connections: u32,
-    /// How long a connection may take to send the head of a request.
+    /// Connections that wait in the kernel for a place.
+    pub backlog: u32,
+    /// How long a connection may take for its first bytes, for a TLS handshake, and for the head of a request.
     pub header_timeout_ms: u64,
+    /// How long a connection may be open without a request in progress.
+    pub idle_timeout_ms: u64,
     /// How long a caller may take none of an answer before it is dropped.
     pub write_timeout_ms: u64,
     /// The largest head of a request.
@@ -40,8 +49,20 @@ pub struct Config {
     pub max_headers: u32,
     /// Requests at once on one HTTP/2 connection.
     pub max_streams: u32,
+    /// Requests of one HTTP/2 connection that its caller may take back before the host has looked at them.
+    pub max_pending_resets: u32,
+    /// Streams of one HTTP/2 connection that may end in the caller's errors.
+    pub max_stream_errors: u32,
+    /// Bytes of bodies that one HTTP/2 connection may have under way, not yet read and so on no account.
+    pub max_unread_bytes: u32,
+    /// Bytes of an answer that one HTTP/2 stream may have under way.
+    pub max_unsent_bytes: u32,
     /// How long a drain may take before the rest is dropped.
     pub drain_timeout_ms: u64,
+    /// TLS of the data plane; without it plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// TLS of the control plane, likewise.
+    pub control_tls: Option<TlsFiles>,
 }
 
 impl Default for Config {
@@ -50,12 +71,21 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             control_listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
             max_connections: 4096,
+            backlog: 1024,
             header_timeout_ms: 5000,
+            // More than load balancers have, so that it is they who close, and no request meets a closed connection.
+            idle_timeout_ms: 75_000,
             write_timeout_ms: 30_000,
             max_header_bytes: 64 << 10,
             max_headers: 128,
             max_streams: 256,
+            max_pending_resets: 20,
+            max_stream_errors: 1024,
+            max_unread_bytes: 256 << 10,
+            max_unsent_bytes: 64 << 10,
             drain_timeout_ms: 30_000,
+            tls: None,
+            control_tls: None,
         }
     }
 }
@@ -65,18 +95,41 @@ impl Config {
     pub fn validate(&self) -> Result<(), String> {
         /// hyper's own lower bound.
         const LEAST_HEADER_BYTES: u32 = 8192;
+        /// A day: longer is no limit, and beyond some point no instant either.
+        const MOST_TIMEOUT_MS: u64 = 86_400_000;
+        /// HTTP/2's windows: a connection's begins with the least, and the most is what its field holds.
+        const LEAST_WINDOW: u32 = 65_535;
+        const MOST_WINDOW: u32 = (1 << 31) - 1;
         if self.listen == self.control_listen && self.listen.port() != 0 {
             return Err(format!("http.listen and http.control_listen are both {}", self.listen));
         }
-        if self.max_connections == 0
-            || self.header_timeout_ms == 0
-            || self.write_timeout_ms == 0
-            || self.max_streams == 0
-            || self.max_headers == 0
-        {
-            return Err(
-                "http.max_connections, header_timeout_ms, write_timeout_ms, max_streams and max_headers must be at least 1".into()
-            );
+        let at_least_one = [
+            ("max_connections", u64::from(self.max_connections)),
+            ("backlog", u64::from(self.backlog)),
+            ("header_timeout_ms", self.header_timeout_ms),
+            ("idle_timeout_ms", self.idle_timeout_ms),
+            ("write_timeout_ms", self.write_timeout_ms),
+            ("max_headers", u64::from(self.max_headers)),
+            ("max_streams", u64::from(self.max_streams)),
+            ("max_unsent_bytes", u64::from(self.max_unsent_bytes)),
+        ];
+        if let Some((key, _)) = at_least_one.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("http.{key} must be at least 1"));
+        }
+        let timeouts = [
+            ("header_timeout_ms", self.header_timeout_ms),
+            ("idle_timeout_ms", self.idle_timeout_ms),
+            ("write_timeout_ms", self.write_timeout_ms),
+            ("drain_timeout_ms", self.drain_timeout_ms),
+        ];
+        if let Some((key, _)) = timeouts.iter().find(|(_, value)| *value > MOST_TIMEOUT_MS) {
+            return Err(format!("http.{key} must be at most {MOST_TIMEOUT_MS}"));
+        }
+        if !(LEAST_WINDOW..=MOST_WINDOW).contains(&self.max_unread_bytes) {
+            return Err(format!("http.max_unread_bytes must be {LEAST_WINDOW} to {MOST_WINDOW}"));
+        }
+        for (section, files) in [("http.tls", &self.tls), ("http.control_tls", &self.control_tls)] {
+            files.as_ref().map_or(Ok(()), |files| files.validate(section))?;
         }
         if self.max_header_bytes < LEAST_HEADER_BYTES {
             return Err(format!("http.max_header_bytes must be at least {LEAST_HEADER_BYTES}"));

@@ -1,5 +1,6 @@
 //! The whole host over a socket: real components, real models, a real client. One module per behaviour; `support` starts
-//! hosts, `served` asks them, `raw` speaks HTTP by hand where a client library would not do what a bad caller does.
+//! hosts, `served` asks them, `raw` speaks HTTP by hand where a client library would not do what a bad caller
+//! does, `secure` speaks TLS.
 
 #![allow(missing_docs, unreachable_pub, reason = "a test binary has no users")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail tests")]
@@ -7,9 +8,11 @@
 mod collector;
 mod programs;
 mod raw;
+mod secure;
 mod served;
 mod support;
 
+mod bad_requests;
 mod batching;
 mod bounds;
 mod control;
@@ -21,10 +24,13 @@ mod figures;
 mod folder;
 mod hang_up;
 mod hostile;
+mod http_2;
 mod invariants;
 mod logs;
+mod limits;
 mod overload;
 mod process;
 mod spine;
+mod tls;
 mod tokens;
 mod traces;

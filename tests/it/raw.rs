@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
@@ -15,8 +15,12 @@ use crate::support::{Answer, Served};
 /// How long an answer may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Bytes in, bytes out: a socket, or TLS over one.
+pub trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
+
 /// A connection; dropping it hangs up.
-pub struct Raw(TcpStream);
+pub struct Raw(Box<dyn Wire>);
 
 impl Raw {
     /// Connects to the data plane.
@@ -24,9 +28,14 @@ impl Raw {
         Self::connect(&host.base).await
     }
 
-    /// Connects to `http://address`.
+    /// Connects to `http://address`, or to `https://address` without speaking TLS.
     pub async fn connect(base: &str) -> Self {
-        Self(TcpStream::connect(base.strip_prefix("http://").unwrap()).await.unwrap())
+        Self::over(TcpStream::connect(base.split_once("://").unwrap().1).await.unwrap())
+    }
+
+    /// Speaks over what is connected already.
+    pub fn over(wire: impl Wire + 'static) -> Self {
+        Self(Box::new(wire))
     }
 
     /// Connects and sends the head of a request (without its last line) and the start of its body.
@@ -44,7 +53,18 @@ impl Raw {
     }
 
     pub async fn send(&mut self, bytes: &[u8]) {
-        self.0.write_all(bytes).await.unwrap();
+        self.send_or_closed(bytes).await.unwrap();
+    }
+
+    /// Sends what the host still takes: it may have closed the connection in the middle.
+    pub async fn try_send(&mut self, bytes: &[u8]) {
+        let _ = self.send_or_closed(bytes).await;
+    }
+
+    /// Sends, or tells that the host has closed the connection.
+    pub async fn send_or_closed(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.0.write_all(bytes).await?;
+        self.0.flush().await
     }
 
     /// Says that nothing more will come, and still listens.
@@ -56,6 +76,28 @@ impl Raw {
     pub async fn is_closed(&mut self) -> bool {
         let mut rest = Vec::new();
         timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.is_ok()
+    }
+
+    /// Everything that comes until the host closes the connection.
+    pub async fn rest_bytes(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        // A reset is an end like any other, and what came before it counts.
+        let read = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await;
+        assert!(read.is_ok(), "still open after {:?}", String::from_utf8_lossy(&rest));
+        rest
+    }
+
+    /// The same as text.
+    pub async fn rest(&mut self) -> String {
+        String::from_utf8_lossy(&self.rest_bytes().await).into_owned()
+    }
+
+    /// The statuses of all answers until the host closes the connection.
+    pub async fn statuses(&mut self) -> Vec<u16> {
+        let rest = self.rest().await;
+        let heads = rest.split("HTTP/1.").skip(1);
+        // A version may also stand in an answer's text.
+        heads.filter_map(|head| head.get(2..5)?.parse().ok()).collect()
     }
 
     /// Reads one answer, or `None` where the connection ends before it is whole.

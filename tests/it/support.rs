@@ -157,8 +157,8 @@ impl TestHost {
 
     pub async fn try_start(self) -> anyhow::Result<Served> {
         let host = boot::start(self.config).await?;
-        let base = format!("http://{}", host.data_address());
-        let control = format!("http://{}", host.control_address());
+        let base = host.data_url();
+        let control = host.control_url();
         Ok(Served { host, client: reqwest::Client::new(), base, control, folder: self.folder })
     }
 }

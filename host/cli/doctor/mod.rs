@@ -83,7 +83,7 @@ impl Check {
 pub(crate) fn run(host: &Host, flags: &DoctorFlags) -> Result<(), Stop> {
     let mut checks = installation::checks(flags);
     checks.extend(machine::checks());
-    checks.extend(planes::checks(host, &flags.control));
+    checks.extend(planes::checks(host, &flags.control.clone().trusting(host.trust().clone())));
     let exit = exit_of(&checks);
     if flags.json {
         output::json(&as_json(&checks))?;

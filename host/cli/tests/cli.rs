@@ -139,7 +139,7 @@ fn usage_is_refused_before_anything_is_sent() {
         &["invoke", "demo/x", "--header", "nonsense"],
         &["invoke", "demo/x", "--body", "/nonexistent/file"],
         &["invoke", "demo/x", "--timeout-ms", "0"],
-        &["--host", "https://example", "models"],
+        &["--host", "ftp://example", "models"],
         &["frobnicate"],
     ] {
         let output = tenon(arguments).output().unwrap();

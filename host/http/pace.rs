@@ -1,0 +1,253 @@
+//! How long a connection may wait for its caller: for the first bytes, for the rest of a head, and between requests.
+//!
+//! hyper's own clock for heads also runs between requests, and its HTTP/2 has none; here both protocols have one, which
+//! knows what is in progress until the last byte of an answer has been given to the socket. It refuses to know what a
+//! request is: it sees bytes come in, and is told when a request begins and ends.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use axum::body::Body;
+use bytes::{Buf, Bytes};
+use http_body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// What the clock is set to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waits {
+    /// For the first bytes of a connection, and from the first byte of a head to its last.
+    pub(super) head: Duration,
+    /// Without a request in progress.
+    pub(super) idle: Duration,
+}
+
+/// The clock of one connection.
+pub(super) struct Pace {
+    waits: Waits,
+    /// HTTP/2 sends bytes that belong to no request, such as answers to pings: they begin no head.
+    bytes_begin_heads: bool,
+    state: Mutex<State>,
+}
+
+struct State {
+    in_progress: usize,
+    /// The caller is about to say something, and not merely there.
+    speaking: bool,
+    since: Instant,
+}
+
+/// What to do with a connection whose caller has not been heard of in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Late {
+    /// It owes the rest of a head: nothing can be said to it.
+    Head,
+    /// It was idle: it can be told that the connection ends.
+    Idle,
+}
+
+impl Pace {
+    /// Begins with waiting for the first bytes. `bytes_begin_heads` is for HTTP/1.1.
+    pub(super) fn new(waits: Waits, bytes_begin_heads: bool) -> Arc<Self> {
+        let state = State { in_progress: 0, speaking: true, since: Instant::now() };
+        Arc::new(Self { waits, bytes_begin_heads, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing here panics while it holds the lock; if it did, the numbers would still be numbers.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_read(&self) {
+        let mut state = self.state();
+        if state.in_progress == 0 && state.speaking != self.bytes_begin_heads {
+            state.speaking = self.bytes_begin_heads;
+            state.since = Instant::now();
+        }
+    }
+
+    /// Marks a request as in progress, until the last copy of the mark is gone.
+    pub(super) fn begin(self: &Arc<Self>) -> InProgress {
+        self.state().in_progress += 1;
+        InProgress(self.clone())
+    }
+
+    /// When patience ends if nothing happens, and what then; none while a request is in progress.
+    pub(super) fn deadline(&self) -> Option<(Instant, Late)> {
+        let state = self.state();
+        match (state.in_progress, state.speaking) {
+            (0, true) => Some((state.since + self.waits.head, Late::Head)),
+            (0, false) => Some((state.since + self.waits.idle, Late::Idle)),
+            _ => None,
+        }
+    }
+
+    /// How long to look away from a connection with requests in progress.
+    pub(super) fn idle_wait(&self) -> Duration {
+        self.waits.idle
+    }
+}
+
+/// A request in progress. Each copy counts.
+pub(super) struct InProgress(Arc<Pace>);
+
+impl Clone for InProgress {
+    fn clone(&self) -> Self {
+        self.0.begin()
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.in_progress -= 1;
+        if state.in_progress == 0 {
+            (state.speaking, state.since) = (false, Instant::now());
+        }
+    }
+}
+
+/// An answer's body, each piece of which keeps the request in progress until it has been written: a slow reader is not
+/// idle.
+pub(super) struct Tracked {
+    body: Body,
+    in_progress: InProgress,
+}
+
+impl Tracked {
+    pub(super) fn new(body: Body, in_progress: InProgress) -> Self {
+        Self { body, in_progress }
+    }
+}
+
+impl http_body::Body for Tracked {
+    type Data = Piece;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Piece>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let piece = |bytes| Piece { bytes, _in_progress: self.in_progress.clone() };
+        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        http_body::Body::size_hint(&self.body)
+    }
+}
+
+/// Bytes on their way to the socket.
+pub(super) struct Piece {
+    bytes: Bytes,
+    _in_progress: InProgress,
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
+    }
+}
+
+/// A connection's bytes, of which the clock is told when they come in.
+pub(super) struct Heard<S> {
+    stream: S,
+    pace: Arc<Pace>,
+}
+
+impl<S> Heard<S> {
+    pub(super) fn new(stream: S, pace: Arc<Pace>) -> Self {
+        Self { stream, pace }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        if buffer.filled().len() > before {
+            self.pace.has_read();
+        }
+        Poll::Ready(read)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WAITS: Waits = Waits { head: Duration::from_secs(5), idle: Duration::from_secs(60) };
+
+    fn late(pace: &Pace) -> Option<Late> {
+        pace.deadline().map(|(_, late)| late)
+    }
+
+    #[test]
+    fn bytes_begin_a_head_and_the_last_byte_of_an_answer_ends_a_request() {
+        let pace = Pace::new(WAITS, true);
+        assert_eq!(late(&pace), Some(Late::Head), "the first bytes are owed");
+        let request = pace.begin();
+        let piece = request.clone();
+        drop(request);
+        pace.has_read();
+        assert_eq!(late(&pace), None, "a piece is still on its way");
+        drop(piece);
+        assert_eq!(late(&pace), Some(Late::Idle));
+        pace.has_read();
+        let (first, _) = pace.deadline().unwrap();
+        pace.has_read();
+        assert_eq!(pace.deadline(), Some((first, Late::Head)), "further bytes give no further time");
+    }
+
+    #[test]
+    fn bytes_of_http_2_between_requests_are_no_sign_of_life() {
+        let pace = Pace::new(WAITS, false);
+        assert_eq!(late(&pace), Some(Late::Head));
+        pace.has_read();
+        let (first, kind) = pace.deadline().unwrap();
+        assert_eq!(kind, Late::Idle);
+        pace.has_read();
+        assert_eq!(pace.deadline(), Some((first, Late::Idle)));
+    }
+}
