@@ -18,7 +18,7 @@ use super::{
     step,
 };
 use crate::{
-    account::{Account, Used},
+    account::{Account, Kind, Used},
     engine::{Engine, ModelState},
     invocation::{Fault, Invocation, Request, Response, Stage},
     sandbox::Assignment,
@@ -96,6 +96,11 @@ impl Runtime {
         self.account.held_bytes()
     }
 
+    /// The same, of one kind.
+    pub fn held_by_kind(&self, kind: Kind) -> u64 {
+        self.account.held_by_kind(kind)
+    }
+
     /// The functions that can be called.
     pub fn functions(&self) -> &Arc<Functions> {
         &self.functions
@@ -147,7 +152,8 @@ impl Runtime {
         let too_late = || InvokeError::Deadline { timeout };
         body::check_announced(&body, limits.body_bytes)?;
         let invocation = self.admission.admit(&call.id, snapshot, deadline)?;
-        let read = body::read(&mut body, limits.body_bytes, &invocation.account, deadline).await;
+        let head = invocation.account.charge(Kind::Request, call.request.head_bytes())?;
+        let read = body::read(&mut body, limits.body_bytes, head, deadline).await;
         let (body, charge) = read.map_err(|error| match error {
             ReadError::Body(error) => InvokeError::Body(error),
             ReadError::Memory(over) => InvokeError::Memory(over),

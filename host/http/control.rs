@@ -19,7 +19,7 @@ use super::{
     problem::Problem,
     token::Token,
 };
-use crate::{function::Runtime, telemetry::Telemetry};
+use crate::{account::Kind, function::Runtime, telemetry::Telemetry};
 
 struct Control {
     runtime: Arc<Runtime>,
@@ -75,7 +75,9 @@ fn names_loopback(target: Option<&Authority>, headers: &HeaderMap) -> bool {
 }
 
 async fn metrics(State(control): State<Arc<Control>>) -> Response<Body> {
-    control.telemetry.set_host_memory("held", control.runtime.held_bytes());
+    for kind in Kind::ALL {
+        control.telemetry.set_host_memory(kind.name(), control.runtime.held_by_kind(kind));
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], control.telemetry.text()).into_response()
 }
 
