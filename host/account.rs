@@ -3,6 +3,8 @@
 //! Owns the counting and the limits; refuses to know what the bytes are for. A charge is made *before* the bytes are
 //! allocated and gives them back when it is dropped, so nothing can be held that no account shows.
 
+mod bytes;
+
 use std::{
     sync::{
         Arc,
@@ -10,6 +12,8 @@ use std::{
     },
     time::Duration,
 };
+
+pub use bytes::ChargedBytes;
 
 /// Whose limit it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,46 @@ pub enum Holder {
     Host,
 }
 
+/// What bytes are held for, as `tenon_host_memory_bytes` tells it. Only told: limits know no kinds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Linear memory and tables of guests.
+    Guest,
+    /// Heads and bodies of requests.
+    Request,
+    /// Tensors that guests made.
+    Tensors,
+    /// What guests gave to the tokenizer, what it works with, and what it gave.
+    Text,
+    /// What models gave.
+    Outputs,
+    /// Answers and refusals, until they are sent.
+    Response,
+    /// Guests' handles, and what lies behind them beside bytes of the kinds above.
+    Handles,
+    /// Lines of guests' logs that have no end yet.
+    Log,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 8] = [
+        Self::Guest,
+        Self::Request,
+        Self::Tensors,
+        Self::Text,
+        Self::Outputs,
+        Self::Response,
+        Self::Handles,
+        Self::Log,
+    ];
+
+    /// The name as a label's value.
+    pub fn name(self) -> &'static str {
+        ["guest", "request", "tensors", "text", "outputs", "response", "handles", "log"][self as usize]
+    }
+}
+
 /// One holder's account; charges go up the chain of parents.
 #[derive(Debug)]
 pub struct Account {
@@ -29,6 +73,8 @@ pub struct Account {
     parent: Option<Arc<Account>>,
     limit_bytes: u64,
     held_bytes: AtomicU64,
+    /// Counted where the chain ends: at the host.
+    held_by_kind: [AtomicU64; Kind::ALL.len()],
     cpu_guest_ns: AtomicU64,
     cpu_host_call_ns: AtomicU64,
     device_ns: AtomicU64,
@@ -74,6 +120,7 @@ impl Account {
             parent,
             limit_bytes,
             held_bytes: AtomicU64::new(0),
+            held_by_kind: Default::default(),
             cpu_guest_ns: AtomicU64::new(0),
             cpu_host_call_ns: AtomicU64::new(0),
             device_ns: AtomicU64::new(0),
@@ -81,28 +128,30 @@ impl Account {
     }
 
     /// Charges `bytes` to this account and all above it, or to none.
-    pub fn charge(self: &Arc<Self>, bytes: u64) -> Result<Charge, OverLimit> {
-        self.add(bytes)?;
-        Ok(Charge { account: self.clone(), bytes })
+    pub fn charge(self: &Arc<Self>, kind: Kind, bytes: u64) -> Result<Charge, OverLimit> {
+        self.add(kind, bytes)?;
+        Ok(Charge { account: self.clone(), kind, bytes })
     }
 
-    fn add(&self, wanted: u64) -> Result<(), OverLimit> {
+    fn add(&self, kind: Kind, wanted: u64) -> Result<(), OverLimit> {
         let fits = |held: u64| held.checked_add(wanted).filter(|sum| *sum <= self.limit_bytes);
         if self.held_bytes.try_update(Relaxed, Relaxed, fits).is_err() {
             return Err(OverLimit { holder: self.holder, limit: self.limit_bytes, wanted });
         }
-        if let Some(parent) = &self.parent {
-            parent.add(wanted).inspect_err(|_| {
+        match &self.parent {
+            Some(parent) => parent.add(kind, wanted).inspect_err(|_| {
                 self.held_bytes.fetch_sub(wanted, Relaxed);
-            })?;
+            })?,
+            None => drop(self.held_by_kind[kind as usize].fetch_add(wanted, Relaxed)),
         }
         Ok(())
     }
 
-    fn give_back(&self, bytes: u64) {
+    fn give_back(&self, kind: Kind, bytes: u64) {
         self.held_bytes.fetch_sub(bytes, Relaxed);
-        if let Some(parent) = &self.parent {
-            parent.give_back(bytes);
+        match &self.parent {
+            Some(parent) => parent.give_back(kind, bytes),
+            None => drop(self.held_by_kind[kind as usize].fetch_sub(bytes, Relaxed)),
         }
     }
 
@@ -132,6 +181,11 @@ impl Account {
         self.held_bytes.load(Relaxed)
     }
 
+    /// Bytes of one kind held now by the whole process; asked of the host's account, 0 of any other.
+    pub fn held_by_kind(&self, kind: Kind) -> u64 {
+        self.held_by_kind[kind as usize].load(Relaxed)
+    }
+
     /// The limit in bytes.
     pub fn limit_bytes(&self) -> u64 {
         self.limit_bytes
@@ -142,15 +196,23 @@ impl Account {
 #[derive(Debug)]
 pub struct Charge {
     account: Arc<Account>,
+    kind: Kind,
     bytes: u64,
 }
 
 impl Charge {
     /// Makes the charge `bytes` larger, or leaves it as it is.
     pub fn grow(&mut self, bytes: u64) -> Result<(), OverLimit> {
-        self.account.add(bytes)?;
+        self.account.add(self.kind, bytes)?;
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// Gives `bytes` of it back; at most all.
+    pub fn shrink(&mut self, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        self.account.give_back(self.kind, bytes);
+        self.bytes -= bytes;
     }
 
     /// The bytes charged.
@@ -161,7 +223,7 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.account.give_back(self.bytes);
+        self.account.give_back(self.kind, self.bytes);
     }
 }
 
@@ -174,14 +236,21 @@ mod tests {
         let host = Account::host(100);
         let tenant = host.child(Holder::Tenant, 80);
         let invocation = tenant.child(Holder::Invocation, 200);
-        let mut first = invocation.charge(50).unwrap();
-        assert_eq!(invocation.charge(40).unwrap_err().holder, Holder::Tenant);
+        let mut first = invocation.charge(Kind::Guest, 50).unwrap();
+        assert_eq!(invocation.charge(Kind::Guest, 40).unwrap_err().holder, Holder::Tenant);
         assert_eq!((invocation.held_bytes(), tenant.held_bytes(), host.held_bytes()), (50, 50, 50));
         first.grow(30).unwrap();
         assert!(first.grow(u64::MAX).is_err());
         let neighbour = host.child(Holder::Tenant, 80);
-        assert_eq!(neighbour.charge(21).unwrap_err().holder, Holder::Host);
+        assert_eq!(neighbour.charge(Kind::Log, 21).unwrap_err().holder, Holder::Host);
+        assert_eq!((host.held_by_kind(Kind::Guest), host.held_by_kind(Kind::Log)), (80, 0));
+        first.shrink(30);
+        let second = neighbour.charge(Kind::Log, 21).unwrap();
+        assert_eq!((host.held_by_kind(Kind::Guest), host.held_by_kind(Kind::Log), host.held_bytes()), (50, 21, 71));
+        drop(second);
+        first.shrink(u64::MAX);
         drop(first);
+        assert!(Kind::ALL.iter().all(|kind| host.held_by_kind(*kind) == 0));
         assert_eq!((invocation.held_bytes(), tenant.held_bytes(), host.held_bytes()), (0, 0, 0));
     }
 }

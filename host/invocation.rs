@@ -197,8 +197,20 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The whole body, as it came.
     pub body: Bytes,
-    /// What keeps the body in the invocation's account.
+    /// What keeps head and body in the invocation's account.
     pub charge: Option<Charge>,
+}
+
+/// What a pair of texts takes beside its bytes.
+const PAIR_BYTES: usize = size_of::<(String, String)>();
+
+impl Request {
+    /// What everything but the body takes in memory.
+    pub fn head_bytes(&self) -> u64 {
+        let pairs = self.query.iter().chain(&self.headers);
+        let bytes = pairs.map(|(name, value)| name.len() + value.len() + PAIR_BYTES).sum::<usize>();
+        (bytes + self.method.len() + self.path.len()) as u64
+    }
 }
 
 /// A plugin's answer.
@@ -212,12 +224,12 @@ pub struct Response {
     pub headers: Vec<(String, String)>,
     /// The pieces in which the plugin wrote it.
     pub body: Bytes,
-    /// What keeps the body in the invocation's account.
+    /// What keeps headers and body in the invocation's account.
     pub charge: Option<Charge>,
 }
 
 /// A plugin's refusal of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Rejection {
     /// 400 to 499, checked when it leaves the sandbox.
     pub status: u16,
@@ -231,6 +243,18 @@ pub struct Rejection {
     pub headers: Vec<(String, String)>,
     /// The plugin's own content type and body, instead of problem+json.
     pub body: Option<(String, Bytes)>,
+    /// What keeps it in the invocation's account.
+    pub charge: Option<Charge>,
+}
+
+impl Rejection {
+    /// What it takes in memory.
+    pub fn bytes(&self) -> u64 {
+        let texts = [Some(&self.code), Some(&self.detail), self.pointer.as_ref()];
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len() + PAIR_BYTES);
+        let body = self.body.as_ref().map_or(0, |(content_type, body)| content_type.len() + body.len());
+        (texts.into_iter().flatten().map(String::len).chain(headers).sum::<usize>() + body) as u64
+    }
 }
 
 /// What a plugin asks for next.

@@ -19,7 +19,7 @@ use super::{
     error::InferError,
 };
 use crate::{
-    account::Charge,
+    account::{Charge, Kind},
     invocation::{Invocation, Outputs},
     telemetry::{SpanLink, link},
     tensor::{Layout, Tensor},
@@ -93,7 +93,7 @@ impl Ticket {
             .expect("model.toml was refused if its largest rows do not fit in 64 bits");
         let sizes = plan.outputs.iter().zip(&layouts).map(|(form, layout)| layout.byte_length(form.spec.kind.datatype));
         let sizes: Vec<u64> = sizes.collect::<Result<_, _>>().expect("checked when the layout was made");
-        let charge = invocation.account.charge(sizes.iter().sum())?;
+        let charge = invocation.account.charge(Kind::Outputs, sizes.iter().sum())?;
         let (sender, receiver) = oneshot::channel();
         let outputs = layouts.into_iter().zip(&sizes).map(|(layout, bytes)| (layout, vec![0; *bytes as usize]));
         let gathering = Gathering {

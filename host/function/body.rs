@@ -1,10 +1,10 @@
 //! Reading a request's body: under the function's limit, the invocation's account and its deadline.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
-use crate::account::{Account, Charge, OverLimit};
+use crate::account::{Charge, ChargedBytes, OverLimit};
 
 /// A body that arrives in pieces. `http` implements it; a test may too.
 pub trait Body: Send {
@@ -43,16 +43,17 @@ pub(super) fn check_announced(body: &impl Body, limit: u64) -> Result<(), BodyEr
     }
 }
 
-/// Reads the whole body. Pieces are charged as they come: an announced length is a claim, not memory.
+/// Reads the whole body. Pieces are charged as they come, added to what `charge` holds for the head: an announced length
+/// is a claim, not memory.
 pub(super) async fn read(
     body: &mut impl Body,
     limit: u64,
-    account: &Arc<Account>,
+    charge: Charge,
     deadline: Instant,
 ) -> Result<(Bytes, Charge), ReadError> {
-    let mut charge = account.charge(0).map_err(ReadError::Memory)?;
+    let most = usize::try_from(body.announced().unwrap_or(limit)).unwrap_or(usize::MAX);
     let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut bytes = ChargedBytes::new(charge);
     loop {
         let piece = match tokio::time::timeout_at(deadline.into(), body.next()).await {
             Err(_) => return Err(ReadError::Deadline),
@@ -60,26 +61,31 @@ pub(super) async fn read(
             Ok(Some(Err(reason))) => return Err(ReadError::Body(BodyError::Broken(reason))),
             Ok(Some(Ok(piece))) => piece,
         };
-        if charge.bytes() + piece.len() as u64 > limit {
+        if (first.len() + bytes.len() + piece.len()) as u64 > limit {
             return Err(ReadError::Body(BodyError::TooLarge { limit }));
         }
-        charge.grow(piece.len() as u64).map_err(ReadError::Memory)?;
         // A body of one piece, which most are, is never copied.
-        if first.is_empty() && rest.is_empty() {
+        if first.is_empty() && bytes.is_empty() {
+            bytes.charge().grow(piece.len() as u64).map_err(ReadError::Memory)?;
             first = piece;
-        } else {
-            if rest.is_empty() {
-                rest.extend_from_slice(&std::mem::take(&mut first));
-            }
-            rest.extend_from_slice(&piece);
+            continue;
         }
+        let before = std::mem::take(&mut first);
+        for piece in [&before, &piece] {
+            bytes.extend(piece, most).map_err(ReadError::Memory)?;
+        }
+        bytes.charge().shrink(before.len() as u64);
     }
-    Ok((if rest.is_empty() { first } else { rest.freeze() }, charge))
+    let (bytes, charge) = bytes.finish();
+    Ok((if first.is_empty() { bytes } else { first }, charge))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::account::{Account, Kind};
+
+    const HEAD_BYTES: u64 = 7;
 
     struct Pieces(std::collections::VecDeque<Result<&'static [u8], &'static str>>, Option<u64>);
 
@@ -96,9 +102,10 @@ mod tests {
     async fn read_all(pieces: &[Result<&'static [u8], &'static str>], limit: u64) -> Result<Bytes, ReadError> {
         let account = Account::host(1 << 20);
         let mut body = Pieces(pieces.iter().copied().collect(), None);
-        let read = read(&mut body, limit, &account, Instant::now() + std::time::Duration::from_secs(5)).await;
+        let head = account.charge(Kind::Request, HEAD_BYTES).unwrap();
+        let read = read(&mut body, limit, head, Instant::now() + std::time::Duration::from_secs(5)).await;
         let bytes = read.map(|(bytes, charge)| {
-            assert_eq!(account.held_bytes(), bytes.len() as u64);
+            assert_eq!(account.held_bytes(), HEAD_BYTES + bytes.len() as u64);
             drop(charge);
             bytes
         });

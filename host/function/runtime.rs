@@ -18,7 +18,7 @@ use super::{
     step,
 };
 use crate::{
-    account::{Account, Used},
+    account::{Account, Kind, Used},
     engine::{Engine, ModelState},
     invocation::{Fault, Invocation, Request, Response, Stage},
     sandbox::Assignment,
@@ -160,7 +160,8 @@ impl Runtime {
         let too_late = || InvokeError::Deadline { timeout };
         body::check_announced(&body, limits.body_bytes)?;
         let invocation = self.admission.admit(&call.id, snapshot, deadline, (call.trace, ending.record()))?;
-        let read = body::read(&mut body, limits.body_bytes, &invocation.account, deadline);
+        let head = invocation.account.charge(Kind::Request, call.request.head_bytes())?;
+        let read = body::read(&mut body, limits.body_bytes, head, deadline);
         let (body, charge) = invocation.lap("read body", read).await.map_err(|error| match error {
             ReadError::Body(error) => InvokeError::Body(error),
             ReadError::Memory(over) => InvokeError::Memory(over),

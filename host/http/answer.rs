@@ -69,20 +69,17 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-fn refusal(rejection: Box<Rejection>, head: &Head) -> Response<Body> {
-    let (status, headers, body) = (rejection.status, rejection.headers.clone(), rejection.body.clone());
-    let mut response = match body {
-        Some((content_type, body)) => {
-            let mut response = Response::new(Body::from(body));
-            own_headers(&mut response, headers, content_type);
-            response
-        }
+fn refusal(mut rejection: Box<Rejection>, head: &Head) -> Response<Body> {
+    let (status, headers, charge) = (rejection.status, std::mem::take(&mut rejection.headers), rejection.charge.take());
+    let (content_type, body) = match rejection.body.take() {
+        Some(own) => own,
         None => {
-            let mut response = Problem::of(&InvokeError::Rejected(rejection), &head.id).into_response();
-            own_headers(&mut response, headers, "application/problem+json".into());
-            response
+            let problem = Problem::of(&InvokeError::Rejected(rejection), &head.id);
+            ("application/problem+json".into(), problem.to_bytes().into())
         }
     };
+    let mut response = Response::new(Body::from(bytes::Bytes::from_owner(Charged { body, _charge: charge })));
+    own_headers(&mut response, headers, content_type);
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     response
 }

@@ -1,4 +1,5 @@
-//! A guest's memory: every page of linear memory is charged to the invocation before wasmtime maps it.
+//! A guest's memory: linear memory and tables are charged to the invocation before wasmtime maps them, and every handle
+//! for what the host keeps behind it.
 //!
 //! Owns the flag that tells "the guest was refused memory" from an ordinary abort: a Rust guest answers a refusal with
 //! `unreachable`, which by itself looks like any panic.
@@ -7,10 +8,15 @@ use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
-use crate::account::{Account, Charge, Holder, OverLimit};
+use super::trap::Violation;
+use crate::account::{Account, Charge, Holder, Kind, OverLimit};
 
 /// Table elements (function pointers) that all tables of an instance may hold together.
 const MAX_TABLE_ELEMENTS: usize = 100_000;
+/// What an element takes.
+const TABLE_ELEMENT_BYTES: u64 = size_of::<usize>() as u64;
+/// What stands behind a handle beside its bytes, generously: entries of two tables, a box, a layout, names.
+pub(super) const HANDLE_BYTES: u64 = 512;
 
 /// What an instance has been given and refused.
 pub(super) struct Limits {
@@ -27,8 +33,30 @@ impl Limits {
     }
 
     /// Charges bytes that a host call is about to hold for the guest.
-    pub(super) fn charge(&mut self, bytes: u64) -> Result<Charge, Holder> {
-        self.account.charge(bytes).map_err(|over| self.refuse(over))
+    pub(super) fn charge(&mut self, kind: Kind, bytes: u64) -> Result<Charge, Holder> {
+        self.account.charge(kind, bytes).map_err(|over| self.refuse(over))
+    }
+
+    /// Charges what stands behind a new handle. Not every call that gives one can answer a failure, so a guest that has
+    /// no memory left for it ends.
+    pub(super) fn handle(&mut self) -> wasmtime::Result<Charge> {
+        let charge = self.charge(Kind::Handles, HANDLE_BYTES);
+        charge.map_err(|_| Violation("no memory is left for a handle".into()).into())
+    }
+
+    /// Charges more of what stands behind a handle, likewise.
+    pub(super) fn beside(&mut self, handle: &mut Charge, bytes: u64) -> wasmtime::Result<()> {
+        let grown = handle.grow(bytes).map_err(|over| self.refuse(over));
+        grown.map_err(|_| Violation("no memory is left for a handle".into()).into())
+    }
+
+    /// Charges linear memory or tables, or remembers the refusal.
+    fn grow(&mut self, bytes: u64) -> bool {
+        let charged = match &mut self.memory {
+            Some(charge) => charge.grow(bytes),
+            None => self.account.charge(Kind::Guest, bytes).map(|charge| self.memory = Some(charge)),
+        };
+        charged.map_err(|over| self.refuse(over)).is_ok()
     }
 
     /// Remembers a refusal and says whose limit it was.
@@ -56,18 +84,14 @@ impl ResourceLimiter for Limits {
             self.refuse(OverLimit { holder, limit, wanted: more });
             return Ok(false);
         }
-        let charged = match &mut self.memory {
-            Some(charge) => charge.grow(more),
-            None => self.account.charge(more).map(|charge| self.memory = Some(charge)),
-        };
-        Ok(charged.map_err(|over| self.refuse(over)).is_ok())
+        Ok(self.grow(more))
     }
 
     fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        let elements = self.table_elements + desired.saturating_sub(current);
-        let fits = elements <= MAX_TABLE_ELEMENTS;
+        let more = desired.saturating_sub(current);
+        let fits = more <= MAX_TABLE_ELEMENTS - self.table_elements && self.grow(more as u64 * TABLE_ELEMENT_BYTES);
         if fits {
-            self.table_elements = elements;
+            self.table_elements += more;
         }
         Ok(fits)
     }

@@ -62,7 +62,7 @@ impl Default for Config {
             max_instances: 512,
             max_memory_bytes: 512 << 20,
             keep_resident_bytes: 256 << 10,
-            max_handles: 16_384,
+            max_handles: 4096,
             max_text_bytes: 1 << 20,
             max_texts: 4096,
             max_component_bytes: 64 << 20,

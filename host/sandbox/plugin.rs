@@ -23,6 +23,9 @@ use super::{
 /// ones, and yields at every epoch.
 pub(super) const TICKS_PER_STAGE: u64 = 2;
 
+/// Bytes that a guest may pass in one host call.
+const MAX_CALL_BYTES: usize = 128 << 20;
+
 /// The interfaces that a plugin may export.
 pub(super) const EXPORTS: [&str; 4] = ["validation", "caching", "preprocessing", "postprocessing"];
 
@@ -106,6 +109,10 @@ impl Plugin {
         let guest = Guest::new(assignment, &self.sandbox.config, self.sandbox.staging.clone());
         let mut store = Store::new(self.pre.engine(), guest);
         store.limiter(|guest| &mut guest.limits);
+        // What a call passes is copied into the host before the call can charge it: never more than the guest may hold.
+        let most = usize::try_from(invocation.account.limit_bytes()).unwrap_or(usize::MAX);
+        store.set_hostcall_fuel(most.min(MAX_CALL_BYTES));
+        store.set_max_component_handles(self.sandbox.config.max_handles as usize);
         store.set_epoch_deadline(TICKS_PER_STAGE);
         store.epoch_deadline_callback(|store| {
             store.data().assignment.invocation.mark_long();

@@ -18,11 +18,14 @@ use super::{
     store::Guest,
     ticker::Ticking,
 };
-use crate::invocation::{Outputs, Rejection, Step};
+use crate::{
+    account::Kind,
+    invocation::{Outputs, Rejection, Step},
+};
 
 /// The longest code of a rejection.
 const MAX_CODE_BYTES: usize = 64;
-/// The longest body of a rejection; refusals are short, and this one is held without a charge.
+/// The longest body of a rejection; refusals are short.
 const MAX_BODY_BYTES: usize = 64 << 10;
 /// The longest detail or pointer of a rejection.
 const MAX_TEXT_BYTES: usize = 4096;
@@ -54,7 +57,7 @@ impl Running {
         let Some(stage) = &plugin.exports().validation else { return Ok(Ok(())) };
         let request = self.request();
         let verdict = self.metered(async |store, instance| stage.call(store, instance, (request,)).await).await?;
-        verdict.map_or_else(|rejection| Ok(Err(checked(rejection)?)), |()| Ok(Ok(())))
+        verdict.map_or_else(|rejection| Ok(Err(self.checked(rejection)?)), |()| Ok(Ok(())))
     }
 
     /// Stage 3: the first step.
@@ -77,7 +80,10 @@ impl Running {
         };
         let mut handles = Vec::with_capacity(outputs.len());
         for outputs in outputs {
-            let pushed = self.store.data_mut().table.push(Results::new(outputs));
+            let guest = self.store.data_mut();
+            let handle =
+                guest.limits.handle().map_err(|error| SandboxError::from_call(error, guest.limits.take_refusal()))?;
+            let pushed = guest.table.push(Results::new(outputs, handle));
             handles.push(pushed.map_err(|_| SandboxError::Contract("too many handles at once".into()))?);
         }
         let request = self.request();
@@ -115,6 +121,15 @@ impl Running {
         }
     }
 
+    /// A rejection, checked and charged until it is sent.
+    fn checked(&self, rejection: types::Rejection) -> Result<Rejection, SandboxError> {
+        let mut rejection = checked(rejection)?;
+        let account = &self.store.data().assignment.invocation.account;
+        let charge = account.charge(Kind::Response, rejection.bytes()).map_err(SandboxError::Memory)?;
+        rejection.charge = Some(charge);
+        Ok(rejection)
+    }
+
     /// Takes what a step holds out of the guest's handles.
     fn step(&mut self, step: Stepped) -> Result<Result<Step, Rejection>, SandboxError> {
         let table = &mut self.store.data_mut().table;
@@ -122,7 +137,7 @@ impl Running {
             SandboxError::Contract(format!("a step holds a handle that is not there: {error}"))
         };
         match step {
-            Err(rejection) => Ok(Err(checked(rejection)?)),
+            Err(rejection) => Ok(Err(self.checked(rejection)?)),
             Ok(wit::Step::Respond(response)) => {
                 let draft = table.delete(response).map_err(gone)?;
                 Ok(Ok(Step::Respond(draft.finish().map_err(SandboxError::Contract)?)))
@@ -175,5 +190,5 @@ fn checked(rejection: types::Rejection) -> Result<Rejection, SandboxError> {
         header("content-type", &content.content_type)?;
     }
     let body = body.map(|content| (content.content_type, content.bytes.into()));
-    Ok(Rejection { status, code, detail, pointer, headers, body })
+    Ok(Rejection { status, code, detail, pointer, headers, body, charge: None })
 }

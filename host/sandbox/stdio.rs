@@ -19,7 +19,11 @@ use wasmtime_wasi::{
 };
 
 use super::Config;
-use crate::{invocation::Invocation, telemetry::TraceContext};
+use crate::{
+    account::{Account, Charge, Kind},
+    invocation::Invocation,
+    telemetry::TraceContext,
+};
 
 /// One invocation's log; clones write to the same one.
 #[derive(Clone)]
@@ -29,9 +33,17 @@ struct Lines {
     invocation: [Arc<str>; 3],
     revision: u64,
     trace: TraceContext,
-    partial: Mutex<Vec<u8>>,
+    partial: Mutex<Partial>,
+    account: Arc<Account>,
     left: AtomicU32,
     max_line_bytes: usize,
+}
+
+/// A line that has no end yet. Its room is charged once, for the longest line.
+#[derive(Default)]
+struct Partial {
+    line: Vec<u8>,
+    charge: Option<Charge>,
 }
 
 impl LogStream {
@@ -41,6 +53,7 @@ impl LogStream {
             revision: invocation.revision,
             trace: invocation.trace,
             partial: Mutex::default(),
+            account: invocation.account.clone(),
             left: AtomicU32::new(config.max_log_lines),
             max_line_bytes: config.max_log_line_bytes as usize,
         }))
@@ -83,11 +96,17 @@ impl LogStream {
             return;
         }
         let mut partial = self.0.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        if partial.charge.is_none() {
+            // Without room for a line nothing is logged: a log is no reason to end an invocation.
+            let Ok(charge) = self.0.account.charge(Kind::Log, self.0.max_line_bytes as u64) else { return };
+            partial.charge = Some(charge);
+        }
+        let partial = &mut partial.line;
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let room = self.0.max_line_bytes.saturating_sub(partial.len());
             partial.extend_from_slice(&piece[..room.min(piece.len())]);
             if piece.ends_with(b"\n") {
-                self.line(Level::INFO, String::from_utf8_lossy(&partial).trim_end());
+                self.line(Level::INFO, String::from_utf8_lossy(partial).trim_end());
                 partial.clear();
             }
         }
@@ -96,8 +115,8 @@ impl LogStream {
     /// Writes what has no line end yet; called when the invocation is over.
     pub(super) fn flush(&self) {
         let partial = std::mem::take(&mut *self.0.partial.lock().unwrap_or_else(PoisonError::into_inner));
-        if !partial.is_empty() {
-            self.line(Level::INFO, String::from_utf8_lossy(&partial).trim_end());
+        if !partial.line.is_empty() {
+            self.line(Level::INFO, String::from_utf8_lossy(&partial.line).trim_end());
         }
     }
 }

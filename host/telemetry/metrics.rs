@@ -19,7 +19,10 @@ use super::{
     report::SlowLog,
     window::{Totals, Windows},
 };
-use crate::{account::Account, invocation::Stage};
+use crate::{
+    account::{Account, Kind},
+    invocation::Stage,
+};
 
 /// A figure that goes up and down, for those who count without knowing with what.
 pub use prometheus::IntGauge as Gauge;
@@ -219,8 +222,10 @@ impl Gathering {
     pub(super) fn gather(&self) -> Vec<MetricFamily> {
         // What others count anyway is read off when somebody asks.
         if let Some(account) = self.account.get() {
-            let held = i64::try_from(account.held_bytes()).unwrap_or(i64::MAX);
-            self.host_memory.with_label_values(&["held"]).set(held);
+            for kind in Kind::ALL {
+                let held = i64::try_from(account.held_by_kind(kind)).unwrap_or(i64::MAX);
+                self.host_memory.with_label_values(&[kind.name()]).set(held);
+            }
         }
         self.registry.gather()
     }

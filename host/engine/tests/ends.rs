@@ -27,7 +27,7 @@ async fn leaving_a_running_batch_keeps_what_it_uses_until_it_ends() {
     bench.fake.hold();
     let invocation = bench.invocation();
     let weak = Arc::downgrade(&invocation);
-    let charge = Arc::new(invocation.account.charge(100).unwrap());
+    let charge = Arc::new(invocation.account.charge(crate::account::Kind::Tensors, 100).unwrap());
     let pending = bench.model().infer(vec![("x".into(), tensor(&[&[1]]))], vec![charge], &invocation).unwrap();
     drop(invocation);
     bench.fake.wait_running(1);

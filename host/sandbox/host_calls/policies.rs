@@ -3,13 +3,18 @@
 
 use wasmtime::{Result, component::Resource};
 
-use crate::sandbox::{
-    bindings::policies::{Host, HostCachePolicy},
-    store::Guest,
+use crate::{
+    account::Charge,
+    sandbox::{
+        bindings::policies::{Host, HostCachePolicy},
+        store::Guest,
+    },
 };
 
 /// A policy. Empty until answers are remembered.
-pub struct CachePolicy;
+pub struct CachePolicy {
+    _charge: Charge,
+}
 
 type This = Resource<CachePolicy>;
 
@@ -24,7 +29,8 @@ impl Host for Guest {}
 
 impl HostCachePolicy for Guest {
     fn new(&mut self) -> Result<This> {
-        Ok(self.table.push(CachePolicy)?)
+        let charge = self.limits.handle()?;
+        Ok(self.table.push(CachePolicy { _charge: charge })?)
     }
 
     fn key(&mut self, this: This, _: Vec<u8>) -> Result<()> {

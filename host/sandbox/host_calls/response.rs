@@ -1,6 +1,5 @@
 //! `response`: an answer being written. By hand, so that each `write` is one copy from guest memory.
 
-use bytes::BytesMut;
 use wasmtime::{
     Result, StoreContextMut,
     component::{Linker, Resource, ResourceType, WasmList},
@@ -8,9 +7,9 @@ use wasmtime::{
 
 use super::{failure, headers, memory};
 use crate::{
-    account::Charge,
+    account::{ChargedBytes, Kind},
     invocation::Response,
-    sandbox::{bindings::types::Failure, compiler::VERSION, store::Guest, trap::Violation},
+    sandbox::{bindings::types::Failure, compiler::VERSION, limits::HANDLE_BYTES, store::Guest, trap::Violation},
 };
 
 /// An answer that the guest has not given yet.
@@ -18,18 +17,19 @@ pub struct Draft {
     status: u16,
     content_type: String,
     headers: Vec<(String, String)>,
-    body: BytesMut,
-    charge: Charge,
+    /// Headers and content type are charged with it. `None` only while it grows.
+    body: Option<ChargedBytes>,
 }
 
 impl Draft {
     /// The answer, or what about it breaks the contract.
     pub(in crate::sandbox) fn finish(self) -> std::result::Result<Response, String> {
-        let Self { status, content_type, headers, body, charge } = self;
+        let Self { status, content_type, headers, body } = self;
         if !(200..300).contains(&status) {
             return Err(format!("a response has a status of 200 to 299, not {status}; refusals are rejections"));
         }
-        Ok(Response { status, content_type, headers, body: body.freeze(), charge: Some(charge) })
+        let (body, charge) = body.map(ChargedBytes::finish).unzip();
+        Ok(Response { status, content_type, headers, body: body.unwrap_or_default(), charge })
     }
 }
 
@@ -46,9 +46,10 @@ pub(in crate::sandbox) fn add_to_linker(linker: &mut Linker<Guest>) -> Result<()
     instance.func_wrap("[constructor]response", |mut store: Store<'_>, (status, content_type): (u16, String)| {
         headers::check("content-type", &content_type).map_err(Violation)?;
         let guest = store.data_mut();
-        let charge = guest.limits.charge(content_type.len() as u64);
+        let charge = guest.limits.charge(Kind::Response, HANDLE_BYTES + content_type.len() as u64);
         let charge = charge.map_err(|_| Violation("no memory is left for a response".into()))?;
-        Ok((guest.table.push(Draft { status, content_type, headers: Vec::new(), body: BytesMut::new(), charge })?,))
+        let body = Some(ChargedBytes::new(charge));
+        Ok((guest.table.push(Draft { status, content_type, headers: Vec::new(), body })?,))
     })?;
     instance.func_wrap(
         "[method]response.header",
@@ -80,21 +81,18 @@ fn check_header(draft: &Draft, name: &str, value: &str) -> Outcome {
     headers::check(name, value).map_err(|detail| failure("invalid-header", detail))
 }
 
-/// Charges bytes that the draft is about to hold.
+/// Charges what a header is about to take.
 fn grow(store: &mut Store<'_>, this: &Resource<Draft>, bytes: u64) -> Result<Outcome> {
     let guest = store.data_mut();
-    let grown = guest.table.get_mut(this)?.charge.grow(bytes);
+    let grown = guest.table.get_mut(this)?.body.as_mut().map_or(Ok(()), |body| body.charge().grow(bytes));
     Ok(grown.map_err(|over| memory(guest.limits.refuse(over))))
 }
 
-/// Charges, then copies. The list borrows the store, so the draft's buffer leaves the table while it grows.
+/// Charges, then copies. The list borrows the store, so the draft's body leaves the table while it grows.
 fn write(store: &mut Store<'_>, this: &Resource<Draft>, data: &WasmList<u8>) -> Result<Outcome> {
-    let bytes = data.as_le_slice(&*store).len() as u64;
-    let grown = grow(store, this, bytes)?;
-    if grown.is_ok() {
-        let mut body = std::mem::take(&mut store.data_mut().table.get_mut(this)?.body);
-        body.extend_from_slice(data.as_le_slice(&*store));
-        store.data_mut().table.get_mut(this)?.body = body;
-    }
-    Ok(grown)
+    let mut body = store.data_mut().table.get_mut(this)?.body.take();
+    let written = body.as_mut().map_or(Ok(()), |body| body.extend(data.as_le_slice(&*store), usize::MAX));
+    let guest = store.data_mut();
+    guest.table.get_mut(this)?.body = body;
+    Ok(written.map_err(|over| memory(guest.limits.refuse(over))))
 }

@@ -20,17 +20,20 @@ use crate::{
 
 /// Inputs of one inference; no model has more.
 const MAX_INPUTS: usize = 64;
+/// What an input takes beside its name and its tensor's bytes.
+const INPUT_BYTES: u64 = 256;
 
 /// An inference that the guest has not asked for yet.
 pub struct Draft {
     model: String,
     inputs: BTreeMap<String, (Shared, Arc<Charge>)>,
+    handle: Charge,
 }
 
 impl Draft {
     /// The inference as the host takes it.
     pub(in crate::sandbox) fn finish(self) -> Inference {
-        let mut inference = Inference { model: self.model, inputs: Vec::new(), charges: Vec::new() };
+        let mut inference = Inference { model: self.model, inputs: Vec::new(), charges: vec![Arc::new(self.handle)] };
         for (name, (tensor, charge)) in self.inputs {
             inference.inputs.push((name, tensor));
             inference.charges.push(charge);
@@ -43,11 +46,12 @@ impl Draft {
 pub struct Results {
     tensors: Vec<(Arc<str>, Shared)>,
     charge: Arc<Charge>,
+    _handle: Charge,
 }
 
 impl Results {
-    pub(in crate::sandbox) fn new(outputs: Outputs) -> Self {
-        Self { tensors: outputs.tensors, charge: outputs.charge }
+    pub(in crate::sandbox) fn new(outputs: Outputs, handle: Charge) -> Self {
+        Self { tensors: outputs.tensors, charge: outputs.charge, _handle: handle }
     }
 }
 
@@ -56,7 +60,8 @@ impl Host for Guest {}
 impl HostInference for Guest {
     fn new(&mut self, model: String) -> Result<Resource<Draft>> {
         check_name(&model)?;
-        Ok(self.table.push(Draft { model, inputs: BTreeMap::new() })?)
+        let handle = self.limits.handle()?;
+        Ok(self.table.push(Draft { model, inputs: BTreeMap::new(), handle })?)
     }
 
     fn input(
@@ -72,7 +77,9 @@ impl HostInference for Guest {
             return Ok(Err(failure("duplicate-input", detail)));
         }
         let shared = self.table.get_mut(&tensor)?.seal();
-        self.table.get_mut(&this)?.inputs.insert(name, shared);
+        let draft = self.table.get_mut(&this)?;
+        self.limits.beside(&mut draft.handle, INPUT_BYTES + name.len() as u64)?;
+        draft.inputs.insert(name, shared);
         Ok(Ok(()))
     }
 
@@ -104,7 +111,8 @@ impl HostOutputs for Guest {
         let Some((_, shared)) = found else {
             return Ok(Err(failure("unknown-output", format!("the model has no output `{name}`"))));
         };
-        let tensor = Tensor::sealed(shared.clone(), results.charge.clone());
+        let (shared, charge) = (shared.clone(), results.charge.clone());
+        let tensor = Tensor::sealed(shared, charge, self.limits.handle()?);
         Ok(Ok(self.table.push(tensor)?))
     }
 

@@ -11,8 +11,8 @@ use wasmtime::{
 
 use super::{failure, memory};
 use crate::{
-    account::Charge,
-    sandbox::{bindings::types::Failure, compiler::VERSION, store::Guest},
+    account::{Charge, Kind},
+    sandbox::{bindings::types::Failure, compiler::VERSION, limits::HANDLE_BYTES, store::Guest},
     tensor::{Buffer, Datatype, Layout, Tensor as Shared},
 };
 
@@ -27,6 +27,8 @@ pub struct Tensor {
     layout: Layout,
     content: Content,
     charge: Arc<Charge>,
+    /// What stands behind the handle alone, where the bytes are also others'.
+    _handle: Option<Charge>,
 }
 
 enum Content {
@@ -38,9 +40,9 @@ enum Content {
 
 impl Tensor {
     /// A tensor that the host made.
-    pub(in crate::sandbox) fn sealed(tensor: Shared, charge: Arc<Charge>) -> Self {
+    pub(in crate::sandbox) fn sealed(tensor: Shared, charge: Arc<Charge>, handle: Charge) -> Self {
         let Shared { datatype, layout, bytes } = tensor;
-        Self { datatype, layout, content: Content::Sealed(bytes), charge }
+        Self { datatype, layout, content: Content::Sealed(bytes), charge, _handle: Some(handle) }
     }
 
     /// Ends writing and shares the bytes.
@@ -135,12 +137,13 @@ fn create(store: &mut Store<'_>, datatype: &str, layout: Outcome<Layout>) -> Res
     };
     let guest = store.data_mut();
     let rows = layout.lengths().map_or(0, |(_, lengths)| lengths.len() as u64);
-    let charge = match guest.limits.charge(bytes.saturating_add(rows * BYTES_PER_RAGGED_ROW)) {
+    let beside = HANDLE_BYTES + rows * BYTES_PER_RAGGED_ROW;
+    let charge = match guest.limits.charge(Kind::Tensors, bytes.saturating_add(beside)) {
         Ok(charge) => Arc::new(charge),
         Err(holder) => return Ok(Err(memory(holder))),
     };
     let content = Content::Staged(guest.staging.zeroed(bytes as usize));
-    Ok(Ok(guest.table.push(Tensor { datatype, layout, content, charge })?))
+    Ok(Ok(guest.table.push(Tensor { datatype, layout, content, charge, _handle: None })?))
 }
 
 /// The list borrows the store, so the buffer leaves the table while it is filled.

@@ -8,7 +8,7 @@ use wasmtime::{Result, component::Resource};
 
 use super::{check_name, failure, memory, tensors::Tensor};
 use crate::{
-    account::{Charge, Used},
+    account::{Charge, Kind, Used},
     sandbox::{
         bindings::{
             text::{Host, HostEncoding, HostOptions, Input},
@@ -28,6 +28,8 @@ const BYTES_PER_TOKEN: u64 = 3 * 8 + 2 * 4;
 const WORKING_BYTES_PER_TEXT_BYTE: u64 = 64;
 /// What it holds for a token of a finished row until all rows are laid out.
 const WORKING_BYTES_PER_TOKEN: u64 = 128;
+/// What it and its tensors hold for a row beside tokens: lengths and starts of four tensors, its text's place.
+const BYTES_PER_ROW: u64 = 4 * 16 + size_of::<Input>() as u64;
 /// Texts up to this size are timed by the wall clock, which costs a tenth of the thread's CPU clock.
 const SHORT_BYTES: u64 = 1 << 10;
 
@@ -37,8 +39,14 @@ const LONG_BYTES: u64 = 4 << 10;
 type Outcome<T> = std::result::Result<T, Failure>;
 
 /// How the guest wants its texts encoded.
-#[derive(Clone, Copy, Default)]
 pub struct Options {
+    wanted: Wanted,
+    _handle: Charge,
+}
+
+/// What options say.
+#[derive(Clone, Copy, Default)]
+struct Wanted {
     max_length: Option<u32>,
     truncation: Truncation,
     offsets: bool,
@@ -52,6 +60,7 @@ pub struct Encoding {
     offsets: Option<Shared>,
     truncated: Vec<bool>,
     charge: Arc<Charge>,
+    _handle: Charge,
 }
 
 impl Host for Guest {
@@ -62,8 +71,8 @@ impl Host for Guest {
         options: Resource<Options>,
     ) -> Result<Outcome<Resource<Encoding>>> {
         check_name(&model)?;
-        let options = *self.table.get(&options)?;
-        let encoding = match self.encode_all(&model, &inputs, options).await {
+        let (options, handle) = (self.table.get(&options)?.wanted, self.limits.handle()?);
+        let encoding = match self.encode_all(&model, &inputs, options, handle).await {
             Ok(encoding) => encoding,
             Err(failure) => return Ok(Err(failure)),
         };
@@ -72,18 +81,27 @@ impl Host for Guest {
 }
 
 impl Guest {
-    async fn encode_all(&mut self, model: &str, inputs: &[Input], options: Options) -> Outcome<Encoding> {
+    async fn encode_all(
+        &mut self,
+        model: &str,
+        inputs: &[Input],
+        options: Wanted,
+        handle: Charge,
+    ) -> Outcome<Encoding> {
         let (tokenizer, max) = self.tokenizer(model, options)?;
         self.check_sizes(inputs)?;
-        if inputs.iter().map(text_bytes).sum::<u64>() > LONG_BYTES {
+        let bytes = inputs.iter().map(text_bytes).sum::<u64>();
+        // The texts are here already, copied within what one call may pass; from here on they are held while others run.
+        let _texts = self.limits.charge(Kind::Text, bytes).map_err(memory)?;
+        if bytes > LONG_BYTES {
             // Known before it begins: goes on where it keeps nobody from their connections.
             self.assignment.invocation.mark_long();
             tokio::task::yield_now().await;
         }
         let longest = inputs.iter().map(text_bytes).max().unwrap_or(0);
         // Held while the tokenizer works on one text at a time.
-        let mut working = self.limits.charge(longest * WORKING_BYTES_PER_TEXT_BYTE).map_err(memory)?;
-        let mut charge = self.limits.charge(0).map_err(memory)?;
+        let mut working = self.limits.charge(Kind::Text, longest * WORKING_BYTES_PER_TEXT_BYTE).map_err(memory)?;
+        let mut charge = self.limits.charge(Kind::Text, inputs.len() as u64 * BYTES_PER_ROW).map_err(memory)?;
         let mut rows = Vec::with_capacity(inputs.len());
         let account = self.assignment.invocation.account.clone();
         let mut held = Duration::ZERO;
@@ -104,11 +122,11 @@ impl Guest {
                 tokio::task::yield_now().await;
             }
         }
-        pack(&rows, options.offsets, &*self.staging, charge)
+        pack(&rows, options.offsets, &*self.staging, (charge, handle))
     }
 
     /// The tokenizer of the model that the guest calls `model`, and how many tokens a row may have.
-    fn tokenizer(&self, model: &str, options: Options) -> Outcome<(Arc<Tokenizer>, usize)> {
+    fn tokenizer(&self, model: &str, options: Wanted) -> Outcome<(Arc<Tokenizer>, usize)> {
         let Some(TextModel { tokenizer, max_tokens }) = self.assignment.models.get(model) else {
             return Err(failure("unknown-model", format!("`function.toml` binds no model as `{model}`")));
         };
@@ -167,7 +185,12 @@ fn explain(error: EncodeError, row: usize, max: usize) -> Failure {
 }
 
 /// Lays rows of tokens back to back, one tensor for each kind.
-fn pack(rows: &[Tokens], offsets: bool, staging: &dyn Staging, charge: Charge) -> Outcome<Encoding> {
+fn pack(
+    rows: &[Tokens],
+    offsets: bool,
+    staging: &dyn Staging,
+    (charge, handle): (Charge, Charge),
+) -> Outcome<Encoding> {
     let lengths: Vec<u64> = rows.iter().map(|row| row.encoding.len() as u64).collect();
     let flat = |of: fn(&Encoded) -> &[u32]| {
         let values = rows.iter().flat_map(|row| of(&row.encoding)).map(|value| i64::from(*value).to_le_bytes());
@@ -183,6 +206,7 @@ fn pack(rows: &[Tokens], offsets: bool, staging: &dyn Staging, charge: Charge) -
         offsets: offsets.then(|| ragged(Datatype::Uint32, &[0, 2], &lengths, staging, bounds)).transpose()?,
         truncated: rows.iter().map(|row| row.truncated).collect(),
         charge: Arc::new(charge),
+        _handle: handle,
     })
 }
 
@@ -204,11 +228,12 @@ fn ragged<const WIDTH: usize>(
 
 impl HostOptions for Guest {
     fn new(&mut self) -> Result<Resource<Options>> {
-        Ok(self.table.push(Options::default())?)
+        let handle = self.limits.handle()?;
+        Ok(self.table.push(Options { wanted: Wanted::default(), _handle: handle })?)
     }
 
     fn max_length(&mut self, this: Resource<Options>, tokens: u32) -> Result<()> {
-        self.table.get_mut(&this)?.max_length = Some(tokens);
+        self.table.get_mut(&this)?.wanted.max_length = Some(tokens);
         Ok(())
     }
 
@@ -223,12 +248,12 @@ impl HostOptions for Guest {
                 return Ok(Err(failure("unknown-option", format!("truncation is one of {known}"))));
             }
         };
-        self.table.get_mut(&this)?.truncation = truncation;
+        self.table.get_mut(&this)?.wanted.truncation = truncation;
         Ok(Ok(()))
     }
 
     fn offsets(&mut self, this: Resource<Options>, wanted: bool) -> Result<()> {
-        self.table.get_mut(&this)?.offsets = wanted;
+        self.table.get_mut(&this)?.wanted.offsets = wanted;
         Ok(())
     }
 
@@ -242,7 +267,8 @@ impl Guest {
     /// A handle of one of an encoding's tensors.
     fn hand_out(&mut self, this: &Resource<Encoding>, which: fn(&Encoding) -> &Shared) -> Result<Resource<Tensor>> {
         let encoding = self.table.get(this)?;
-        let tensor = Tensor::sealed(which(encoding).clone(), encoding.charge.clone());
+        let (shared, charge) = (which(encoding).clone(), encoding.charge.clone());
+        let tensor = Tensor::sealed(shared, charge, self.limits.handle()?);
         Ok(self.table.push(tensor)?)
     }
 }
@@ -263,7 +289,9 @@ impl HostEncoding for Guest {
     fn offsets(&mut self, this: Resource<Encoding>) -> Result<Option<Resource<Tensor>>> {
         let encoding = self.table.get(&this)?;
         let (offsets, charge) = (encoding.offsets.clone(), encoding.charge.clone());
-        offsets.map(|offsets| Ok(self.table.push(Tensor::sealed(offsets, charge))?)).transpose()
+        let Some(offsets) = offsets else { return Ok(None) };
+        let tensor = Tensor::sealed(offsets, charge, self.limits.handle()?);
+        Ok(Some(self.table.push(tensor)?))
     }
 
     fn truncated(&mut self, this: Resource<Encoding>) -> Result<Vec<bool>> {
