@@ -31,6 +31,7 @@ pub struct Host {
     admission: Arc<Admission>,
     telemetry: Arc<Telemetry>,
     engine: Arc<Engine>,
+    runtime: Arc<Runtime>,
     drain_timeout: Duration,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -50,8 +51,16 @@ impl Drop for Guests {
 
 /// Loads models, opens both planes and serves.
 pub async fn start(config: Config) -> Result<Host> {
+    start_with(config, || Arc::new(engine::torch::Torch::default())).await
+}
+
+/// The same with another backend than libtorch as it is: a benchmark puts a clock around each batch.
+pub async fn start_with(
+    config: Config,
+    backend: impl FnOnce() -> Arc<dyn engine::Backend> + Send + 'static,
+) -> Result<Host> {
     let telemetry = Arc::new(Telemetry::new());
-    let engine = start_engine(config.engine.clone(), telemetry.clone()).await?;
+    let engine = start_engine(config.engine.clone(), backend, telemetry.clone()).await?;
     let sandbox = Sandbox::new(config.sandbox.clone(), engine.staging()).context("the sandbox could not be set up")?;
     let guests = guest_threads(config.threads.guests())?;
     let functions = Arc::new(Functions::default());
@@ -70,7 +79,7 @@ pub async fn start(config: Config) -> Result<Host> {
     let loopback = config.http.control_listen.ip().is_loopback();
     let planes = [
         (config.http.listen, http::data_router(runtime.clone())),
-        (config.http.control_listen, http::control_router(runtime, telemetry.clone(), token, loopback)),
+        (config.http.control_listen, http::control_router(runtime.clone(), telemetry.clone(), token, loopback)),
     ];
     let mut addresses = Vec::new();
     for (address, router) in planes {
@@ -82,12 +91,16 @@ pub async fn start(config: Config) -> Result<Host> {
     }
     let [data, control] = addresses[..] else { anyhow::bail!("there are two planes") };
     let drain_timeout = config.http.drain_timeout();
-    Ok(Host { data, control, admission, telemetry, engine, drain_timeout, stop, tasks, guests })
+    Ok(Host { data, control, admission, telemetry, engine, runtime, drain_timeout, stop, tasks, guests })
 }
 
 /// Loading a model takes seconds of a thread that may block.
-async fn start_engine(config: engine::Config, telemetry: Arc<Telemetry>) -> Result<Arc<Engine>> {
-    let load = move || Engine::start(&config, Arc::new(engine::torch::Torch::default()), &telemetry);
+async fn start_engine(
+    config: engine::Config,
+    backend: impl FnOnce() -> Arc<dyn engine::Backend> + Send + 'static,
+    telemetry: Arc<Telemetry>,
+) -> Result<Arc<Engine>> {
+    let load = move || Engine::start(&config, backend(), &telemetry);
     Ok(tokio::task::spawn_blocking(load).await.context("loading models panicked")??)
 }
 
@@ -148,6 +161,11 @@ impl Host {
     /// Where operators come in.
     pub fn control_address(&self) -> SocketAddr {
         self.control
+    }
+
+    /// The way of a request without a wire before it, for callers in this process.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
     }
 
     /// All metrics of this host.
