@@ -4,21 +4,28 @@
 #![allow(missing_docs, clippy::print_stdout, reason = "a program that prints figures")]
 
 mod copy;
+mod forward;
 mod instance;
+mod peers;
 mod place;
+mod process;
 mod requests;
 mod scaling;
+mod start;
 mod wire;
 
 use std::{path::Path, time::Duration};
 
 /// What is measured, by name.
-const PARTS: [(&str, fn()); 5] = [
+const PARTS: [(&str, fn()); 8] = [
     ("instance", instance::measure),
     ("copy", copy::measure),
     ("scaling", scaling::measure),
     ("empty", requests::empty),
     ("identity", requests::identity),
+    ("forward", forward::measure),
+    ("start", start::measure),
+    ("peers", peers::measure),
 ];
 /// Turns that each side takes; the median of the ratios is told.
 const TURNS: usize = 5;

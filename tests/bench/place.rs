@@ -21,8 +21,8 @@ const TEST_FUNCTIONS: [&str; 2] = ["empty", "identity"];
 pub(crate) struct Place(TempDir);
 
 impl Place {
-    /// The tests' small models and functions.
-    pub(crate) fn new() -> Self {
+    /// Nothing but what earlier runs measured of models.
+    pub(crate) fn empty() -> Self {
         let place = Self(tempfile::tempdir().expect("a folder can be made"));
         for folder in ["models", "functions", "data"] {
             fs::create_dir(place.path(folder)).expect("a folder can be made");
@@ -30,6 +30,12 @@ impl Place {
         let profiles = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tenon/bench-data/profiles");
         fs::create_dir_all(&profiles).expect("a folder can be made");
         link(&profiles, &place.path("data/profiles"));
+        place
+    }
+
+    /// The tests' small models and functions.
+    pub(crate) fn new() -> Self {
+        let place = Self::empty();
         for model in TEST_MODELS {
             link(&made(".tenon/test-models").join(model), &place.path("models").join(model));
         }
@@ -39,7 +45,7 @@ impl Place {
         place
     }
 
-    /// The demo's function and model as well. Where there are many clients, each of `changes` (a text and what stands in
+    /// The demo's function and model. Where there are many clients, each of `changes` (a text and what stands in
     /// its place) gives the model's queue the patience that the figure needs.
     pub(crate) fn with_demo(self, changes: &[(&str, &str)]) -> Self {
         let (from, to) = (made("models/minilm"), self.path("models/minilm"));
