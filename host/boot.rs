@@ -32,6 +32,7 @@ pub struct Host {
     admission: Arc<Admission>,
     telemetry: Arc<Telemetry>,
     engine: Arc<Engine>,
+    runtime: Arc<Runtime>,
     drain_timeout: Duration,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
@@ -52,11 +53,19 @@ impl Drop for Guests {
 
 /// Loads models, opens both planes and serves.
 pub async fn start(config: Config) -> Result<Host> {
+    start_with(config, || Arc::new(engine::torch::Torch::default())).await
+}
+
+/// The same with another backend than libtorch as it is: a benchmark puts a clock around each batch.
+pub async fn start_with(
+    config: Config,
+    backend: impl FnOnce() -> Arc<dyn engine::Backend> + Send + 'static,
+) -> Result<Host> {
     let (telemetry, exporting) = telemetry::start(&config.telemetry).map_err(anyhow::Error::msg)?;
     // Before models are loaded, which takes seconds.
     let [data_tls, control_tls] = tls(&config.http)?;
     let schemes = [&data_tls, &control_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
-    let engine = start_engine(config.engine.clone(), telemetry.clone()).await?;
+    let engine = start_engine(config.engine.clone(), backend, telemetry.clone()).await?;
     let sandbox = Sandbox::new(config.sandbox.clone(), engine.staging()).context("the sandbox could not be set up")?;
     let guests = guest_threads(config.threads.guests())?;
     let functions = Arc::new(Functions::default());
@@ -76,7 +85,7 @@ pub async fn start(config: Config) -> Result<Host> {
     let loopback = config.http.control_listen.ip().is_loopback();
     let control = http::control_router(runtime.clone(), telemetry.clone(), token, loopback);
     let planes = [
-        (config.http.listen, http::data_router(runtime), data_tls),
+        (config.http.listen, http::data_router(runtime.clone()), data_tls),
         (config.http.control_listen, control, control_tls),
     ];
     let mut addresses = Vec::new();
@@ -89,7 +98,7 @@ pub async fn start(config: Config) -> Result<Host> {
     }
     let [data, control] = addresses[..] else { anyhow::bail!("there are two planes") };
     let drain_timeout = config.http.drain_timeout();
-    Ok(Host { data, control, schemes, admission, telemetry, engine, drain_timeout, stop, tasks, guests, exporting })
+    Ok(Host { data, control, schemes, admission, telemetry, engine, runtime, drain_timeout, stop, tasks, guests, exporting })
 }
 
 /// What a start would find wrong with the files that a configuration names, but for models and functions.
@@ -104,8 +113,12 @@ fn tls(config: &http::Config) -> Result<[Option<Tls>; 2]> {
 }
 
 /// Loading a model takes seconds of a thread that may block.
-async fn start_engine(config: engine::Config, telemetry: Arc<Telemetry>) -> Result<Arc<Engine>> {
-    let load = move || Engine::start(&config, Arc::new(engine::torch::Torch::default()), &telemetry);
+async fn start_engine(
+    config: engine::Config,
+    backend: impl FnOnce() -> Arc<dyn engine::Backend> + Send + 'static,
+    telemetry: Arc<Telemetry>,
+) -> Result<Arc<Engine>> {
+    let load = move || Engine::start(&config, backend(), &telemetry);
     Ok(tokio::task::spawn_blocking(load).await.context("loading models panicked")??)
 }
 
@@ -176,6 +189,11 @@ impl Host {
     /// Where operators come in, likewise.
     pub fn control_url(&self) -> String {
         format!("{}://{}", self.schemes[1], self.control)
+    }
+
+    /// The way of a request without a wire before it, for callers in this process.
+    pub fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
     }
 
     /// All metrics of this host.

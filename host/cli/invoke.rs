@@ -151,7 +151,7 @@ fn guess(body: &[u8]) -> &'static str {
     }
 }
 
-fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+pub(crate) fn parse_header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("write NAME:VALUE")?;
     let name: HeaderName = name.trim().parse().map_err(|error| format!("`{name}`: {error}"))?;
     if OWN_HEADERS.contains(&name) {

@@ -1,9 +1,10 @@
 //! `tenon`, the command line: reads flags, hands each subcommand its own, and ends with a code that says whose
 //! fault it was.
 //!
-//! It links neither libtorch nor wasmtime nor a reactor, so that tenants can install it anywhere and it can still
+//! It links neither libtorch nor wasmtime, so that tenants can install it anywhere and it can still
 //! speak when the host cannot. Each subcommand is a file; what they share is `client`, `failure` and `output`.
 
+mod bench;
 mod client;
 mod completions;
 mod doctor;
@@ -48,6 +49,8 @@ enum Subcommands {
     Serve(serve::ServeFlags),
     /// Send one request to a function and print its answer
     Invoke(invoke::InvokeFlags),
+    /// Drive a function, or any HTTP server, and measure its answers
+    Bench(Box<bench::BenchFlags>),
     /// List the host's models
     Models(models::ListFlags),
     /// List the functions that can be invoked
@@ -90,6 +93,7 @@ fn run(cli: &Cli) -> Result<(), Stop> {
     match &cli.command {
         Subcommands::Serve(flags) => serve::run(flags),
         Subcommands::Invoke(flags) => invoke::run(&cli.host()?, flags),
+        Subcommands::Bench(flags) => bench::run(&cli.host()?, flags),
         Subcommands::Models(flags) => models::run(&cli.host()?, flags),
         Subcommands::Functions(flags) => functions::run(&cli.host()?, flags),
         Subcommands::Doctor(flags) => doctor::run(&cli.host()?, flags),

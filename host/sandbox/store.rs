@@ -47,7 +47,8 @@ pub(super) struct Guest {
     pub(super) log: LogStream,
     pub(super) staging: Arc<dyn Staging>,
     pub(super) text_limits: TextLimits,
-    wasi: WasiCtx,
+    /// Made when the guest first asks: most never do, and seeding its random numbers costs more than a host call.
+    wasi: Option<WasiCtx>,
 }
 
 /// Limits of `text.encode`.
@@ -60,24 +61,28 @@ pub(super) struct TextLimits {
 impl Guest {
     pub(super) fn new(assignment: Assignment, config: &Config, staging: Arc<dyn Staging>) -> Self {
         let log = LogStream::new(&assignment.invocation, config);
-        // No files, no environment, no arguments, no network: the builder's defaults, and nothing is added but a log.
-        let wasi = WasiCtxBuilder::new()
-            .stdout(log.clone())
-            .stderr(log.clone())
-            .allow_tcp(false)
-            .allow_udp(false)
-            .max_random_size(MAX_RANDOM_BYTES)
-            .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(config.max_handles as usize);
         let limits = Limits::new(assignment.invocation.account.clone(), config.max_memory_bytes);
         let text_limits = TextLimits { bytes: config.max_text_bytes, texts: config.max_texts };
-        Self { assignment, table, limits, log, staging, text_limits, wasi }
+        Self { assignment, table, limits, log, staging, text_limits, wasi: None }
     }
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let ctx = self.wasi.get_or_insert_with(|| wasi(&self.log));
+        WasiCtxView { ctx, table: &mut self.table }
     }
+}
+
+/// No files, no environment, no arguments, no network: the builder's defaults, and nothing is added but a log.
+fn wasi(log: &LogStream) -> WasiCtx {
+    WasiCtxBuilder::new()
+        .stdout(log.clone())
+        .stderr(log.clone())
+        .allow_tcp(false)
+        .allow_udp(false)
+        .max_random_size(MAX_RANDOM_BYTES)
+        .build()
 }

@@ -18,6 +18,11 @@ use crate::{made, quantile};
 /// Instances that are made and dropped.
 const INSTANCES: usize = 20_000;
 
+/// What an instance may hold.
+const MEMORY_BYTES: u64 = 64 << 20;
+/// What it may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Times of start, one call and drop.
 pub(crate) fn measure() {
     let sandbox = Sandbox::new(Config::default(), Arc::new(HeapStaging)).expect("the sandbox starts");
@@ -38,9 +43,8 @@ pub(crate) fn measure() {
 
 async fn times(plugin: &Arc<Plugin>, respond: bool) -> Vec<Duration> {
     let mut times = Vec::with_capacity(INSTANCES);
-    let host = Account::host(1 << 30);
     for _ in 0..INSTANCES {
-        let assignment = assignment(&host);
+        let assignment = assignment(Request::default());
         let start = Instant::now();
         let mut running = plugin.start(assignment).await.expect("a slot is free");
         running.validate().await.expect("it does not trap").expect("it accepts");
@@ -54,14 +58,16 @@ async fn times(plugin: &Arc<Plugin>, respond: bool) -> Vec<Duration> {
     times
 }
 
-fn assignment(host: &Arc<Account>) -> Assignment {
-    let (deadline, account) = (Instant::now() + Duration::from_secs(60), host.child(Holder::Invocation, 64 << 20));
-    let invocation = Invocation::new("1".into(), ("test".into(), "empty".into()), deadline, account);
+/// Work for an instance, on an account of its own.
+pub(crate) fn assignment(request: Request) -> Assignment {
+    let deadline = Instant::now() + PATIENCE;
+    let account = Account::host(MEMORY_BYTES).child(Holder::Invocation, MEMORY_BYTES);
+    let invocation = Invocation::new("1".into(), ("test".into(), "bench".into()), deadline, account);
     Assignment {
         invocation: Arc::new(invocation),
-        request: Arc::new(Request::default()),
+        request: Arc::new(request),
         models: Arc::new(BTreeMap::new()),
         config: Arc::new(BTreeMap::new()),
-        cpu_limit: Duration::from_secs(60),
+        cpu_limit: PATIENCE,
     }
 }

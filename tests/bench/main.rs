@@ -3,15 +3,32 @@
 
 #![allow(missing_docs, clippy::print_stdout, reason = "a program that prints figures")]
 
+mod copy;
+mod forward;
 mod instance;
+mod peers;
+mod place;
+mod process;
 mod requests;
+mod scaling;
+mod start;
 mod wire;
 
 use std::{path::Path, time::Duration};
 
 /// What is measured, by name.
-const PARTS: [(&str, fn()); 3] =
-    [("instance", instance::measure), ("empty", requests::empty), ("identity", requests::identity)];
+const PARTS: [(&str, fn()); 8] = [
+    ("instance", instance::measure),
+    ("copy", copy::measure),
+    ("scaling", scaling::measure),
+    ("empty", requests::empty),
+    ("identity", requests::identity),
+    ("forward", forward::measure),
+    ("start", start::measure),
+    ("peers", peers::measure),
+];
+/// Turns that each side takes; the median of the ratios is told.
+const TURNS: usize = 5;
 
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
@@ -33,4 +50,11 @@ fn made(path: &str) -> std::path::PathBuf {
 fn quantile(sorted: &[Duration], share: f64) -> f64 {
     let index = ((sorted.len() - 1) as f64 * share).round() as usize;
     sorted[index].as_secs_f64() * 1e6
+}
+
+/// The middle one.
+fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }

@@ -3,19 +3,16 @@
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, body::Bytes, routing::post};
-use tenon_host::{
-    boot::{self, Host},
-    config::{Config, Flags},
-};
+use tenon_host::boot::{self, Host};
 use tokio::runtime::Runtime;
 
 use crate::{
-    made, quantile,
+    TURNS, median,
+    place::Place,
+    quantile,
     wire::{self, latencies, throughput},
 };
 
-/// Turns that each side takes; the median of the ratios is told.
-const TURNS: usize = 5;
 /// How long a turn is.
 const TURN: Duration = Duration::from_secs(2);
 /// Clients of a throughput measurement.
@@ -23,28 +20,24 @@ const CLIENTS: usize = 32;
 /// Requests of a latency measurement.
 const REQUESTS: usize = 5000;
 
-struct Servers {
-    runtime: Runtime,
-    host: Host,
+pub(crate) struct Servers {
+    pub(crate) runtime: Runtime,
+    pub(crate) host: Host,
     echo: SocketAddr,
-    _folder: tempfile::TempDir,
+    _place: Place,
+}
+
+impl Servers {
+    /// Ends the host.
+    pub(crate) fn end(self) {
+        self.runtime.block_on(self.host.drain());
+    }
 }
 
 /// A host with the test functions, and an echo beside it.
-fn start() -> Servers {
-    let folder = tempfile::tempdir().expect("a folder can be made");
-    // Variables apply, so that a setting can be tried: TENON_THREADS__REACTOR=1 make bench BENCH=identity
-    let mut config = Config::load(&Flags::default()).expect("the variables are fine");
-    config.engine.models = folder.path().join("models");
-    config.engine.data = folder.path().join("data");
-    config.dev_functions = Some(made(".tenon/test-functions"));
-    config.http.listen.set_port(0);
-    config.http.control_listen.set_port(0);
-    std::fs::create_dir_all(&config.engine.models).expect("a folder can be made");
-    for model in ["identity", "ragged-identity", "lookup"] {
-        let link = config.engine.models.join(model);
-        std::os::unix::fs::symlink(made(".tenon/test-models").join(model), link).expect("a link can be made");
-    }
+pub(crate) fn start() -> Servers {
+    let place = Place::new();
+    let config = place.config();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.threads.reactor())
         .enable_all()
@@ -58,7 +51,7 @@ fn start() -> Servers {
         tokio::spawn(async move { axum::serve(listener, router).await });
         address
     });
-    Servers { runtime, host, echo, _folder: folder }
+    Servers { runtime, host, echo, _place: place }
 }
 
 /// The empty function (validates, responds) against the echo.
@@ -76,14 +69,13 @@ pub(crate) fn empty() {
             ratios.push(tenon / echo);
             best = (best.0.max(tenon), best.1.max(echo));
         }
-        ratios.sort_by(f64::total_cmp);
         let (tenon, echo) = best;
         println!(
             "empty function against a bare axum echo, {clients} clients: {:.2}x (best turns: {tenon:.0}/s against {echo:.0}/s)",
-            ratios[TURNS / 2]
+            median(ratios)
         );
     }
-    servers.runtime.block_on(servers.host.drain());
+    servers.end();
 }
 
 /// One row of fp32[16] through a plugin and the identity model, one client.
@@ -105,5 +97,5 @@ pub(crate) fn identity() {
         "identity fp32[16] through a plugin, one client: p50 {p50:.0} us, p99 {p99:.0} us (bare echo p50 {echo:.0} us)"
     );
     println!("identity fp32[16], {CLIENTS} clients: {:.0}/s", throughput(host, &ours, CLIENTS, TURN));
-    servers.runtime.block_on(servers.host.drain());
+    servers.end();
 }

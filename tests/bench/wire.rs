@@ -27,12 +27,12 @@ impl Client {
         Self { stream, buffer: Vec::with_capacity(1 << 16) }
     }
 
-    /// Sends the request and reads the whole answer, which must be a 200.
-    pub(crate) fn ask(&mut self, request: &[u8]) {
+    /// Sends the request and reads the whole answer, which must be a 200. Its body.
+    pub(crate) fn ask(&mut self, request: &[u8]) -> &[u8] {
         self.stream.write_all(request).expect("the server reads");
         self.buffer.clear();
         let mut whole = None;
-        while whole.is_none_or(|whole| self.buffer.len() < whole) {
+        while whole.is_none_or(|(_, whole)| self.buffer.len() < whole) {
             let mut piece = [0; 1 << 14];
             let read = self.stream.read(&mut piece).expect("the server answers");
             assert!(read > 0, "the server closed the connection");
@@ -40,15 +40,16 @@ impl Client {
             whole = whole.or_else(|| length(&self.buffer));
         }
         assert!(self.buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&self.buffer));
+        whole.map_or(&[], |(head, _)| &self.buffer[head..])
     }
 }
 
-/// Head and body together, once the head is there.
-fn length(buffer: &[u8]) -> Option<usize> {
+/// The head, and head and body together, once the head is there.
+fn length(buffer: &[u8]) -> Option<(usize, usize)> {
     let head = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&buffer[..head]).ok()?;
     let body = text.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse::<usize>().ok()?;
-    Some(head + body)
+    Some((head, head + body))
 }
 
 /// Requests per second of `clients` clients in a closed loop for `time`.

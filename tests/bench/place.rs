@@ -1,0 +1,100 @@
+//! The folders of a benchmark's host: models, functions and data, linked from what `make bench` has made. Profiles are
+//! kept from run to run, so that a host measures a model once and not before every figure.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+};
+
+use tempfile::TempDir;
+use tenon_host::config::{Config, Flags};
+
+use crate::made;
+
+/// Small models of the tests' functions.
+const TEST_MODELS: [&str; 3] = ["identity", "ragged-identity", "lookup"];
+/// Functions of the tests that the benchmarks call.
+const TEST_FUNCTIONS: [&str; 2] = ["empty", "identity"];
+
+/// Where a host finds everything; gone when dropped.
+pub(crate) struct Place(TempDir);
+
+impl Place {
+    /// Nothing but what earlier runs measured of models.
+    pub(crate) fn empty() -> Self {
+        let place = Self(tempfile::tempdir().expect("a folder can be made"));
+        for folder in ["models", "functions", "data"] {
+            fs::create_dir(place.path(folder)).expect("a folder can be made");
+        }
+        let profiles = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tenon/bench-data/profiles");
+        fs::create_dir_all(&profiles).expect("a folder can be made");
+        link(&profiles, &place.path("data/profiles"));
+        place
+    }
+
+    /// The tests' small models and functions.
+    pub(crate) fn new() -> Self {
+        let place = Self::empty();
+        for model in TEST_MODELS {
+            link(&made(".tenon/test-models").join(model), &place.path("models").join(model));
+        }
+        for function in TEST_FUNCTIONS {
+            place.function("test", function, &made(".tenon/test-functions/test").join(function));
+        }
+        place
+    }
+
+    /// The demo's function and model. Where there are many clients, each of `changes` (a text and what stands in
+    /// its place) gives the model's queue the patience that the figure needs.
+    pub(crate) fn with_demo(self, changes: &[(&str, &str)]) -> Self {
+        let (from, to) = (made("models/minilm"), self.path("models/minilm"));
+        fs::create_dir(&to).expect("a folder can be made");
+        link(&from.join("1"), &to.join("1"));
+        let mut manifest = fs::read_to_string(from.join("model.toml")).expect("a model has a model.toml");
+        for (text, other) in changes {
+            assert!(manifest.contains(text), "models/minilm/model.toml has no `{text}`");
+            manifest = manifest.replace(text, other);
+        }
+        fs::write(to.join("model.toml"), manifest).expect("a file can be written");
+        self.function("demo", "reranker", &made("functions/demo/reranker"));
+        self
+    }
+
+    fn function(&self, tenant: &str, name: &str, from: &Path) {
+        let to = self.path("functions").join(tenant).join(name);
+        fs::create_dir_all(&to).expect("a folder can be made");
+        for file in fs::read_dir(from).expect("`make` laid it out") {
+            let file = file.expect("a folder can be read");
+            fs::copy(file.path(), to.join(file.file_name())).expect("a file can be copied");
+        }
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.0.path().join(below)
+    }
+
+    /// For a host in this process, on free ports. Variables apply, so that a setting can be tried:
+    /// `TENON_THREADS__REACTOR=1 make bench BENCH=identity`.
+    pub(crate) fn config(&self) -> Config {
+        let mut config = Config::load(&Flags::default()).expect("the variables are fine");
+        config.engine.models = self.path("models");
+        config.engine.data = self.path("data");
+        config.dev_functions = Some(self.path("functions"));
+        config.http.listen.set_port(0);
+        config.http.control_listen.set_port(0);
+        config
+    }
+
+    /// For a host that is a process of its own.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let folders = [("--models", "models"), ("--data", "data"), ("--dev-functions", "functions")];
+        let pairs =
+            folders.into_iter().flat_map(|(flag, folder)| [flag.into(), self.path(folder).display().to_string()]);
+        pairs.collect()
+    }
+}
+
+fn link(from: &Path, to: &Path) {
+    symlink(from, to).expect("a link can be made");
+}

@@ -1,0 +1,136 @@
+//! Programs beside this one: servers on cores of their own, and the load that drives them. Every one is bounded in time by
+//! `timeout`, and ended when its owner is dropped.
+
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The longest that a server may run, whatever becomes of this program.
+const SERVER_SECONDS: &str = "1200";
+/// How long a server may take to listen; some import libraries for seconds.
+const START: Duration = Duration::from_secs(120);
+/// How long a server may take to end.
+const END: Duration = Duration::from_secs(20);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(1);
+/// The cores of whoever serves, and of the load.
+pub(crate) const SERVER_CORE: &str = "0";
+const LOAD_CORE: &str = "1";
+
+/// The host as a process.
+pub(crate) fn host() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_tenon-host"))
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it is bound")
+}
+
+/// A server on `SERVER_CORE`.
+pub(crate) struct Server {
+    pub(crate) name: &'static str,
+    pub(crate) address: SocketAddr,
+    child: Child,
+}
+
+impl Server {
+    /// Starts what `command` says, with one thread for each of libtorch's operations, and waits until it listens.
+    pub(crate) fn start(name: &'static str, address: SocketAddr, command: &Command) -> Self {
+        let mut pinned = Command::new("timeout");
+        pinned.args(["--foreground", "--kill-after=10", SERVER_SECONDS, "taskset", "--cpu-list", SERVER_CORE]);
+        pinned.arg(command.get_program()).args(command.get_args());
+        let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        pinned.envs(set).envs([("OMP_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false")]);
+        let child = pinned.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn();
+        let mut server =
+            Self { name, address, child: child.expect("`timeout` and `taskset` (coreutils, util-linux) are there") };
+        let start = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            let ended = server.child.try_wait().expect("it is a child");
+            assert!(ended.is_none(), "{name} ended before it listened; its words are above");
+            assert!(start.elapsed() < START, "{name} did not listen within {START:?}");
+            pause();
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// Asks a process to end, and ends it if it does not.
+pub(crate) fn end(child: &mut Child) {
+    // Either may fail only where it has ended already.
+    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    let start = Instant::now();
+    while child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        if start.elapsed() > END {
+            let _ = child.kill();
+        }
+        pause();
+    }
+}
+
+/// Lets a moment go by, of which half is in whatever is timed.
+#[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do, and no reactor runs on it")]
+pub(crate) fn pause() {
+    std::thread::sleep(LOOK);
+}
+
+/// What is sent to whom, by how many.
+pub(crate) struct Load<'a> {
+    pub(crate) url: String,
+    pub(crate) clients: usize,
+    pub(crate) duration: Duration,
+    pub(crate) body: &'a Path,
+    pub(crate) content_type: &'static str,
+    /// Whether the load has a core of its own.
+    pub(crate) pinned: bool,
+}
+
+/// What came back.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cell {
+    pub(crate) requests_per_second: f64,
+    pub(crate) p50_ms: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) errors: f64,
+}
+
+/// Before anything counts.
+const WARM_UP: &str = "1s";
+
+impl Load<'_> {
+    /// `tenon bench` in a closed loop.
+    pub(crate) fn drive(&self) -> Cell {
+        let tenon = host().with_file_name("tenon");
+        let mut command = Command::new(if self.pinned { "taskset" } else { "env" });
+        if self.pinned {
+            command.args(["--cpu-list", LOAD_CORE]);
+        }
+        command.arg(&tenon).args(["bench", &self.url, "--clients", &self.clients.to_string()]);
+        command.args(["--duration", &format!("{}ms", self.duration.as_millis()), "--warm-up", WARM_UP]);
+        command.arg("--body").arg(self.body).args(["--content-type", self.content_type, "--json", "-"]);
+        let output = command.stderr(Stdio::inherit()).output().expect("`tenon` is built beside `tenon-host`");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "`tenon bench` ended with {}: {text}", output.status);
+        let read: serde_json::Value = serde_json::from_str(&text).expect("`tenon bench --json -` gives JSON");
+        let cell = &read["cells"][0];
+        // Where no answer was good there is no latency, and the errors say so.
+        let number = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
+        Cell {
+            requests_per_second: number(&cell["requests_per_second"]),
+            p50_ms: number(&cell["latency_ms"]["p50"]),
+            p99_ms: number(&cell["latency_ms"]["p99"]),
+            errors: number(&cell["errors"]),
+        }
+    }
+}
