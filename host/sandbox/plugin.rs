@@ -13,7 +13,7 @@ use wasmtime::{
 use super::{
     Assignment, Running, Sandbox, SandboxError,
     bindings::{steps, types::Rejection},
-    compiler::VERSION,
+    contract::{STAGES, export_name},
     host_calls::{policies::CachePolicy, request::Handle, steps::Results},
     meter::{CpuSpent, metered},
     store::Guest,
@@ -22,14 +22,6 @@ use super::{
 /// Epochs until a stage yields for the first time: between one and two milliseconds. From then on it is one of the long
 /// ones, and yields at every epoch.
 pub(super) const TICKS_PER_STAGE: u64 = 2;
-
-/// The interfaces that a plugin may export.
-pub(super) const EXPORTS: [&str; 4] = ["validation", "caching", "preprocessing", "postprocessing"];
-
-/// The full name of an exported interface.
-pub(super) fn export_name(interface: &str) -> String {
-    format!("tenon:plugin/{interface}@{VERSION}")
-}
 
 /// A stage that a plugin exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +36,7 @@ pub enum StageName {
 impl StageName {
     /// The name of the exported function.
     pub fn name(self) -> &'static str {
-        ["validate", "policy", "preprocess", "postprocess"][self as usize]
+        STAGES[self as usize].1
     }
 }
 
