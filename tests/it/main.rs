@@ -17,6 +17,7 @@ mod errors;
 mod folder;
 mod hang_up;
 mod hostile;
+mod inspect;
 mod invariants;
 mod overload;
 mod process;

@@ -11,11 +11,13 @@ use std::path::Path;
 use serde::Serialize;
 use wasmparser::{
     ComponentExternalKind, ComponentTypeRef, CustomSectionReader, Encoding, Instance, KnownCustom, MemoryType, Parser,
-    Payload, Validator, WasmFeatures,
+    Payload, TypeBounds, Validator, WasmFeatures,
 };
 
 use crate::failure::{Exit, Failure};
 
+/// How every file of WebAssembly begins.
+const MAGIC: &[u8] = b"\0asm";
 const PAGE_BYTES: u64 = 1 << 16;
 /// Producers that are shown; a component may name any number.
 const PRODUCERS_MAX: usize = 64;
@@ -81,11 +83,17 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Bytes, Failure> {
 impl Component {
     /// Validates and reads; the text says why these bytes are no component.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, String> {
+        if bytes.is_empty() {
+            return Err("it is empty".to_owned());
+        }
+        if !bytes.starts_with(MAGIC) {
+            return Err("it does not begin as WebAssembly does".to_owned());
+        }
         match Parser::new(0).parse_all(bytes).next() {
             Some(Ok(Payload::Version { encoding: Encoding::Component, .. })) => {}
             Some(Ok(_)) => return Err("it is a core module; build with `--target wasm32-wasip2`".to_owned()),
             Some(Err(error)) => return Err(error.to_string()),
-            None => return Err("it is empty".to_owned()),
+            None => return Err("it ends early".to_owned()),
         }
         Validator::new_with_features(features()).validate_all(bytes).map_err(|error| error.to_string())?;
         let mut component = Self::default();
@@ -133,7 +141,8 @@ impl Component {
             Payload::ComponentImportSection(section) if own => {
                 for import in section.clone() {
                     let import = import?;
-                    let is_type = matches!(import.ty, ComponentTypeRef::Type(_));
+                    // A resource has an owner, who would have to be there.
+                    let is_type = matches!(import.ty, ComponentTypeRef::Type(TypeBounds::Eq(_)));
                     self.imports.push((import.name.name.to_owned(), is_type));
                 }
             }
