@@ -98,7 +98,20 @@ pub async fn start_with(
     }
     let [data, control] = addresses[..] else { anyhow::bail!("there are two planes") };
     let drain_timeout = config.http.drain_timeout();
-    Ok(Host { data, control, schemes, admission, telemetry, engine, runtime, drain_timeout, stop, tasks, guests, exporting })
+    Ok(Host {
+        data,
+        control,
+        schemes,
+        admission,
+        telemetry,
+        engine,
+        runtime,
+        drain_timeout,
+        stop,
+        tasks,
+        guests,
+        exporting,
+    })
 }
 
 /// What a start would find wrong with the files that a configuration names, but for models and functions.

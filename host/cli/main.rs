@@ -10,6 +10,7 @@ mod completions;
 mod doctor;
 mod failure;
 mod functions;
+mod inspect;
 mod invoke;
 mod libtorch;
 mod models;
@@ -20,8 +21,16 @@ mod target;
 mod timing;
 mod trust;
 
-use std::path::PathBuf;
-use std::process::ExitCode;
+// What `function.toml` is judged with (`inspect/function.rs`): the host's own files, which know no room.
+#[allow(unreachable_pub, reason = "public in the host")]
+#[path = "../nearest.rs"]
+mod nearest;
+#[allow(unreachable_pub, unfulfilled_lint_expectations, reason = "public and documented in the host")]
+#[allow(dead_code, unused_imports, reason = "the host uses the rest")]
+#[path = "../tensor/mod.rs"]
+mod tensor;
+
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -55,6 +64,8 @@ enum Subcommands {
     Models(models::ListFlags),
     /// List the functions that can be invoked
     Functions(models::ListFlags),
+    /// Show what a plugin's component asks for, and whether a host would take it
+    Inspect(inspect::InspectFlags),
     /// Check this machine and the host, and say what to do
     Doctor(doctor::DoctorFlags),
     /// Print a completion script for a shell
@@ -94,6 +105,7 @@ fn run(cli: &Cli) -> Result<(), Stop> {
         Subcommands::Serve(flags) => serve::run(flags),
         Subcommands::Invoke(flags) => invoke::run(&cli.host()?, flags),
         Subcommands::Bench(flags) => bench::run(&cli.host()?, flags),
+        Subcommands::Inspect(flags) => inspect::run(flags),
         Subcommands::Models(flags) => models::run(&cli.host()?, flags),
         Subcommands::Functions(flags) => functions::run(&cli.host()?, flags),
         Subcommands::Doctor(flags) => doctor::run(&cli.host()?, flags),

@@ -11,41 +11,18 @@ use wasmtime::{
 
 use super::{
     Config, SandboxError, bindings,
+    contract::{
+        self, CORE_INSTANCES_PER_COMPONENT, MEMORIES_PER_COMPONENT, Refusal, TABLE_ELEMENTS, TABLES_PER_COMPONENT,
+    },
     host_calls::{request, response, tensors},
-    plugin::{self, Stages},
+    plugin::Stages,
     store::Guest,
 };
 
-/// The contract's version, as exports and imports are named.
-pub(super) const VERSION: &str = "1.0.0-rc.1";
-/// Core modules in a component: the guest's own, and those that adapt WASI for it.
-const CORE_INSTANCES_PER_COMPONENT: u32 = 20;
-/// Tables and memories per component; interpreters in WebAssembly have up to four tables.
-const TABLES_PER_COMPONENT: u32 = 8;
-const TABLE_ELEMENTS: usize = 40_000;
+pub(super) use super::contract::VERSION;
+
 const CORE_INSTANCE_BYTES: usize = 4 << 20;
 const COMPONENT_INSTANCE_BYTES: usize = 16 << 20;
-
-/// Why a component may not be deployed.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages are the documentation")]
-pub enum Refusal {
-    #[error("the component has {size} bytes, at most {limit} are allowed")]
-    TooLarge { size: u64, limit: u64 },
-    #[error("this is not a WebAssembly component: {0}")]
-    NotAComponent(String),
-    #[error("the component imports what Tenon does not offer: {}", .0.join(", "))]
-    ForeignImports(Vec<String>),
-    #[error(
-        "the component exports {} under a name that contract {VERSION} does not know; a plugin is built against `wit/`",
-        .0.join(", ")
-    )]
-    UnknownExports(Vec<String>),
-    #[error("{0}")]
-    DiffersFromContract(String),
-    #[error("the component exports no `preprocessing`, and `passthrough` is not there yet")]
-    NoPreprocessing,
-}
 
 /// The engine and everything a guest can import.
 pub(super) struct Compiler {
@@ -88,15 +65,12 @@ impl Compiler {
         Ok((pre, stages))
     }
 
-    /// Imports under names that the linker has no match for. Types alone need none.
+    /// Imports under names that `contract` does not offer. Types alone need no offer.
     fn foreign_imports(&self, component: &Component) -> Vec<String> {
         let imports = component.component_type();
-        let foreign = imports.imports(&self.engine).filter(|(name, item)| {
-            let name = interface(name);
-            let offered = name.starts_with("tenon:plugin/") && OFFERED.contains(&&name["tenon:plugin/".len()..])
-                || WASI.iter().any(|package| name.starts_with(package));
-            !offered && !matches!(item.ty, ComponentItem::Type(_))
-        });
+        let foreign = imports
+            .imports(&self.engine)
+            .filter(|(name, item)| contract::offer(name).is_none() && !matches!(item.ty, ComponentItem::Type(_)));
         foreign.map(|(name, _)| format!("`{name}`")).collect()
     }
 
@@ -104,21 +78,8 @@ impl Compiler {
     fn unknown_exports(&self, component: &Component) -> Vec<String> {
         let exports = component.component_type();
         let names = exports.exports(&self.engine).map(|(name, _)| name);
-        let known = |name: &str| plugin::EXPORTS.iter().any(|stage| name == plugin::export_name(stage));
-        names.filter(|name| name.starts_with("tenon:") && !known(name)).map(|name| format!("`{name}`")).collect()
+        names.filter(|name| contract::is_unknown_export(name)).map(|name| format!("`{name}`")).collect()
     }
-}
-
-/// Interfaces of the contract that this host links.
-const OFFERED: [&str; 9] =
-    ["types", "request", "response", "tensors", "text", "logging", "config", "steps", "policies"];
-
-/// WASI as DESIGN lists it. Files and sockets are linked over a context that has none: they only refuse.
-const WASI: [&str; 6] = ["wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:cli/", "wasi:filesystem/", "wasi:sockets/"];
-
-/// An import's name without its version.
-fn interface(name: &str) -> &str {
-    name.split_once('@').map_or(name, |(interface, _)| interface)
 }
 
 fn settings(config: &Config) -> wasmtime::Config {
@@ -131,7 +92,7 @@ fn settings(config: &Config) -> wasmtime::Config {
         .total_tables(slots.saturating_mul(TABLES_PER_COMPONENT))
         .total_stacks(slots)
         .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
-        .max_memories_per_component(1)
+        .max_memories_per_component(MEMORIES_PER_COMPONENT)
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_tables_per_module(TABLES_PER_COMPONENT)
         .max_core_instance_size(CORE_INSTANCE_BYTES)

@@ -8,6 +8,7 @@
 
 mod bindings;
 mod compiler;
+mod contract;
 mod host_calls;
 mod limits;
 mod meter;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-pub use compiler::Refusal;
+pub use contract::Refusal;
 pub use plugin::{Plugin, StageName};
 pub use running::Running;
 pub use store::{Assignment, TextModel};

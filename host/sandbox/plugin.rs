@@ -13,7 +13,7 @@ use wasmtime::{
 use super::{
     Assignment, Running, Sandbox, SandboxError,
     bindings::{steps, types::Rejection},
-    compiler::VERSION,
+    contract::{STAGES, export_name},
     host_calls::{policies::CachePolicy, request::Handle, steps::Results},
     meter::{CpuSpent, metered},
     store::Guest,
@@ -25,14 +25,6 @@ pub(super) const TICKS_PER_STAGE: u64 = 2;
 
 /// Bytes that a guest may pass in one host call.
 const MAX_CALL_BYTES: usize = 128 << 20;
-
-/// The interfaces that a plugin may export.
-pub(super) const EXPORTS: [&str; 4] = ["validation", "caching", "preprocessing", "postprocessing"];
-
-/// The full name of an exported interface.
-pub(super) fn export_name(interface: &str) -> String {
-    format!("tenon:plugin/{interface}@{VERSION}")
-}
 
 /// A stage that a plugin exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +39,7 @@ pub enum StageName {
 impl StageName {
     /// The name of the exported function.
     pub fn name(self) -> &'static str {
-        ["validate", "policy", "preprocess", "postprocess"][self as usize]
+        STAGES[self as usize].1
     }
 }
 

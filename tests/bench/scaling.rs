@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tenon_host::{
     function::{Body, Call, Runtime},
     invocation::Request,
+    telemetry::TraceContext,
 };
 
 use crate::{TURNS, median, requests::start};
@@ -73,6 +74,7 @@ fn call() -> Call {
         revision: None,
         timeout: None,
         arrived: Instant::now(),
+        trace: TraceContext::begin(),
         request: Request { method: "POST".into(), ..Request::default() },
     }
 }

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -114,7 +114,7 @@ fn is_json(body: &[u8]) -> bool {
 }
 
 /// Every line is a body, and is JSON: a wrong line would be found only as a rate of errors that nobody can explain.
-fn lines(path: &PathBuf) -> Result<Vec<Bytes>, Failure> {
+fn lines(path: &Path) -> Result<Vec<Bytes>, Failure> {
     let whole = Bytes::from(read_up_to(path, ALL_BODIES_BYTES_MAX)?);
     let mut bodies = Vec::new();
     for (number, line) in whole.split(|byte| *byte == b'\n').enumerate() {

@@ -2,14 +2,16 @@
 //!
 //! What it owns, file by file: `flags` what was asked, `goal` where, `bodies` and `form` what is sent; `wire` one
 //! request, `closed` and `open` when the next one begins, `window` when it counts, `run` the threads; `tally` the counts,
-//! `saved` the figures, `judge` the verdict; `table`, `report`, `compare` what people see. It knows nothing of what
+//! `saved` the figures, `judge` the verdict; `table`, `report` with `chart`, `compare` what people see. It knows nothing of what
 //! answers mean beyond status and code: other servers are driven by the same tool.
 //!
 //! One thread with a reactor of its own drives tens of thousands of requests per second, so that on a small machine
 //! the server under test keeps its cores.
 
 mod bodies;
+mod chart;
 mod closed;
+mod compare;
 mod flags;
 mod form;
 mod goal;
@@ -18,6 +20,7 @@ mod machine;
 mod open;
 mod pacer;
 mod progress;
+mod report;
 mod run;
 mod saved;
 mod table;
@@ -58,6 +61,9 @@ const INTERRUPTS: usize = 4;
 
 /// Runs the command.
 pub(crate) fn run(host: &Host, flags: &BenchFlags) -> Result<(), Stop> {
+    if let Some(paths) = &flags.compare {
+        return compare::run(paths, flags.json.as_deref());
+    }
     let Some(goal) = &flags.target else { return Err(Failure::new(Exit::Usage, "no target").into()) };
     let saved = measure(host, flags, goal)?;
     let to_stdout = flags.json.as_deref().is_some_and(|path| path.as_os_str() == "-");
@@ -68,6 +74,9 @@ pub(crate) fn run(host: &Host, flags: &BenchFlags) -> Result<(), Stop> {
         Some(_) if to_stdout => output::json(&as_json(&saved)?)?,
         Some(path) => write(path, &format!("{:#}\n", as_json(&saved)?))?,
         None => {}
+    }
+    if let Some(path) = &flags.report {
+        write(path, &report::page(&saved))?;
     }
     Ok(judge::judge(&saved, flags.max_errors, &flags.fail_if)?)
 }
