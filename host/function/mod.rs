@@ -7,6 +7,7 @@ mod admission;
 mod attached;
 mod binding;
 mod body;
+mod ending;
 mod error;
 mod folder;
 mod listing;

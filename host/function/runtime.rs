@@ -13,6 +13,7 @@ use super::{
     Admission, Body, Functions, InvokeError,
     attached::attach,
     body::{self, ReadError},
+    ending::{Ending, log},
     listing::ModelListing,
     snapshot::Snapshot,
     step,
@@ -20,9 +21,9 @@ use super::{
 use crate::{
     account::{Account, Kind, Used},
     engine::{Engine, ModelState},
-    invocation::{Fault, Invocation, Request, Response, Stage},
+    invocation::{Invocation, Request, Response, Stage},
     sandbox::Assignment,
-    telemetry::{Record, Report, Subject, Telemetry, TraceContext},
+    telemetry::{Report, Telemetry, TraceContext},
 };
 
 /// What a caller asks for, but for its body.
@@ -181,54 +182,6 @@ impl Runtime {
     }
 }
 
-/// Counts how a request ended, also where the caller left and nobody is there to see the end.
-struct Ending<'a> {
-    snapshot: &'a Snapshot,
-    arrived: Instant,
-    outcome: &'static str,
-    stages: Vec<(Stage, Duration)>,
-    report: Option<Box<Report>>,
-}
-
-impl<'a> Ending<'a> {
-    /// Decides whether the call's trace is sampled, where it begins here.
-    fn of(snapshot: &'a Snapshot, call: &mut Call, telemetry: &Arc<Telemetry>) -> Self {
-        let Call { id, request, arrived, trace, .. } = call;
-        let revision = &snapshot.revision;
-        let report = Report::begin(telemetry, trace, || Subject {
-            id: id.clone(),
-            tenant: revision.tenant.clone(),
-            function: revision.function.clone(),
-            revision: revision.number,
-            method: request.method.clone(),
-            arrived: *arrived,
-        });
-        Self { snapshot, arrived: *arrived, outcome: "detached", stages: Vec::new(), report }
-    }
-
-    /// Where the invocation notes its spans, if it is sampled.
-    fn record(&self) -> Option<Arc<Record>> {
-        self.report.as_ref().and_then(|report| report.record())
-    }
-
-    /// The caller is still there and gets an answer.
-    fn answered(mut self, result: &Result<Response, InvokeError>) -> (Vec<(Stage, Duration)>, Option<Box<Report>>) {
-        self.outcome = result.as_ref().map_or_else(|error| outcome(error.fault()), |_| "ok");
-        let (stages, mut report) = (std::mem::take(&mut self.stages), self.report.take());
-        if let Some(report) = &mut report {
-            report.ended(self.outcome, &stages);
-        }
-        (stages, report)
-    }
-}
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        let outcome = if std::thread::panicking() { outcome(Fault::Host) } else { self.outcome };
-        self.snapshot.revision.metrics.ended(outcome, self.arrived.elapsed());
-    }
-}
-
 /// The work for a caller: owns everything it needs, so that it may move to another thread.
 async fn run(snapshot: Snapshot, invocation: Arc<Invocation>, request: Request) -> Result<Response, InvokeError> {
     let revision = snapshot.revision.clone();
@@ -254,32 +207,5 @@ impl Drop for Accounted {
         let (metrics, account) = (&self.snapshot.revision.metrics, &self.invocation.account);
         metrics.cpu_guest.inc_by(account.spent(Used::Guest).as_secs_f64());
         metrics.cpu_host_call.inc_by(account.spent(Used::HostCall).as_secs_f64());
-    }
-}
-
-/// A fault as the label `outcome` says it.
-fn outcome(fault: Fault) -> &'static str {
-    match fault {
-        Fault::Caller => "caller",
-        Fault::Function => "function",
-        Fault::Capacity => "capacity",
-        Fault::Host => "host",
-    }
-}
-
-/// One line for an error, at the level of whose fault it is. A trap's backtrace goes only here.
-fn log((id, trace): (&str, &TraceContext), snapshot: &Snapshot, error: &InvokeError) {
-    let trace_id = trace.id();
-    let (tenant, function, revision) =
-        (&*snapshot.revision.tenant, &*snapshot.revision.function, snapshot.revision.number);
-    let backtrace = match error {
-        InvokeError::Sandbox(crate::sandbox::SandboxError::Trap { backtrace, .. }) => backtrace,
-        _ => "",
-    };
-    match error.fault() {
-        Fault::Caller => tracing::debug!(tenant, function, revision, invocation = id, %trace_id, "{error}"),
-        Fault::Capacity => tracing::info!(tenant, function, revision, invocation = id, %trace_id, "{error}"),
-        Fault::Function => tracing::warn!(tenant, function, revision, invocation = id, %trace_id, backtrace, "{error}"),
-        Fault::Host => tracing::error!(tenant, function, revision, invocation = id, %trace_id, "{error}"),
     }
 }

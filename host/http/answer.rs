@@ -1,6 +1,6 @@
 //! Wire out: from an `Outcome` to a response.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use axum::{
     body::Body,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     function::{InvokeError, Outcome},
-    invocation::{self, Rejection},
+    invocation::{self, Rejection, Stage},
 };
 
 /// Writes an outcome: the plugin's answer, its refusal, or a problem, and what every answer of a function tells.
@@ -30,13 +30,8 @@ pub(super) fn write(outcome: Outcome, head: &Head) -> Response<Body> {
         headers.insert("x-tenon-revision", HeaderValue::from(revision));
     }
     headers.insert("x-tenon-cache", HeaderValue::from_static(outcome.cache));
-    let mut timing = String::new();
-    for (stage, time) in outcome.stages {
-        let comma = if timing.is_empty() { "" } else { ", " };
-        // Writing to a string cannot fail.
-        let _ = write!(timing, "{comma}{};dur={:.3}", stage.name(), time.as_secs_f64() * 1000.0);
-    }
-    if let Some(timing) = HeaderValue::try_from(timing).ok().filter(|timing| !timing.is_empty()) {
+    // Letters and digits are always a valid value; where no function was found there is nothing to tell.
+    if let Some(timing) = outcome.revision.and_then(|_| HeaderValue::try_from(timing(&outcome.stages, head)).ok()) {
         headers.insert("server-timing", timing);
     }
     if outcome.trace != head.trace {
@@ -46,6 +41,21 @@ pub(super) fn write(outcome: Outcome, head: &Head) -> Response<Body> {
         report.answered(response.status().as_u16(), code);
     }
     response
+}
+
+/// The stages that ended; the whole where none did, as at the door.
+fn timing(stages: &[(Stage, Duration)], head: &Head) -> String {
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
+    let mut timing = String::new();
+    for (stage, time) in stages {
+        let comma = if timing.is_empty() { "" } else { ", " };
+        // Writing to a string cannot fail.
+        let _ = write!(timing, "{comma}{};dur={:.3}", stage.name(), milliseconds(*time));
+    }
+    if timing.is_empty() {
+        let _ = write!(timing, "total;dur={:.3}", milliseconds(head.arrived.elapsed()));
+    }
+    timing
 }
 
 fn plugin_answer(answer: invocation::Response) -> Response<Body> {

@@ -3,21 +3,18 @@
 //! Owns names, labels and buckets (DESIGN section 11); refuses to know what is measured. Handles are resolved once (per
 //! function, per model), because looking labels up costs more than counting.
 
-use std::{
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::sync::{Arc, OnceLock};
 
 use prometheus::{
-    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-    proto::MetricFamily,
+    Encoder, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, proto::MetricFamily,
 };
 
 use super::{
+    handles::{FunctionMetrics, ModelMetrics, OUTCOMES, Outcome},
     labels::{Labels, counters, gauges, histograms, register},
     otlp::Exporter,
     report::SlowLog,
-    window::{Totals, Windows},
+    window::Windows,
 };
 use crate::{
     account::{Account, Kind},
@@ -46,7 +43,7 @@ pub struct Telemetry {
     pub(super) tracing: Option<(Exporter, f64)>,
     pub(super) slow: Option<SlowLog>,
     pub(super) windows: Windows,
-    pub(super) spans: IntCounterVec,
+    pub(super) exports: Exports,
     invocations: IntCounterVec,
     invocation_duration: HistogramVec,
     in_flight: IntGauge,
@@ -131,7 +128,7 @@ impl Telemetry {
                     &["tenant", "function", "model"],
                 ),
             ),
-            spans: counters(r, "tenon_otlp_spans_total", "Spans by what became of them.", &["outcome"]),
+            exports: Exports::new(r),
             tracing: None,
             slow: None,
             windows: Windows::new(),
@@ -210,6 +207,23 @@ impl Telemetry {
     }
 }
 
+/// What came of sending to a collector.
+#[derive(Clone, Debug)]
+pub(super) struct Exports {
+    pub(super) spans: IntCounterVec,
+    pub(super) messages: IntCounterVec,
+}
+
+impl Exports {
+    fn new(registry: &Registry) -> Self {
+        let (spans, messages) = ("Spans by what became of them.", "Messages to the collector.");
+        Self {
+            spans: counters(registry, "tenon_otlp_spans_total", spans, &["outcome"]),
+            messages: counters(registry, "tenon_otlp_messages_total", messages, &["signal", "outcome"]),
+        }
+    }
+}
+
 /// All figures at one moment, for whoever writes them down.
 #[derive(Clone, Debug)]
 pub(super) struct Gathering {
@@ -228,75 +242,5 @@ impl Gathering {
             }
         }
         self.registry.gather()
-    }
-}
-
-/// How an invocation can end, as the label says it: well, by somebody's fault, or with a caller that did not wait.
-pub const OUTCOMES: [&str; 6] = ["ok", "caller", "function", "capacity", "host", "detached"];
-
-/// Counters and histograms of one function.
-#[derive(Debug)]
-pub struct FunctionMetrics {
-    lately: Arc<Totals>,
-    outcomes: [Outcome; OUTCOMES.len()],
-    stages: [Histogram; Stage::ALL.len()],
-    /// Seconds of guest code.
-    pub cpu_guest: prometheus::Counter,
-    /// Seconds of work for host calls.
-    pub cpu_host_call: prometheus::Counter,
-}
-
-#[derive(Debug)]
-struct Outcome {
-    total: IntCounter,
-    duration: Histogram,
-}
-
-impl FunctionMetrics {
-    /// Counts the end of an invocation; `outcome` is one of [`OUTCOMES`].
-    pub fn ended(&self, outcome: &str, duration: Duration) {
-        if let Some(index) = OUTCOMES.iter().position(|known| *known == outcome) {
-            self.lately.count(index, duration);
-            self.outcomes[index].total.inc();
-            self.outcomes[index].duration.observe(duration.as_secs_f64());
-        }
-    }
-
-    /// Counts the time of a stage.
-    pub fn stage(&self, stage: Stage, duration: Duration) {
-        self.stages[stage as usize].observe(duration.as_secs_f64());
-    }
-}
-
-/// Counters and histograms of one model.
-#[derive(Clone, Debug)]
-pub struct ModelMetrics {
-    model: String,
-    tenants: Arc<Labels>,
-    names: Arc<Labels>,
-    batches: IntCounterVec,
-    device_seconds: prometheus::CounterVec,
-    /// Rows per batch.
-    pub batch_rows: Histogram,
-    /// Rows waiting.
-    pub queue_rows: IntGauge,
-    /// Rows that may wait.
-    pub queue_limit_rows: IntGauge,
-    /// From queueing a row to the start of its batch.
-    pub queue_duration: Histogram,
-    /// Share of a batch's elements that is padding.
-    pub padding_ratio: Histogram,
-}
-
-impl ModelMetrics {
-    /// Counts a batch by the reason it was closed.
-    pub fn batch_closed(&self, reason: &str) {
-        self.batches.with_label_values(&[&self.model, reason]).inc();
-    }
-
-    /// Counts instance time spent for a tenant's function.
-    pub fn device_time(&self, tenant: &str, function: &str, time: Duration) {
-        let (tenant, function) = (self.tenants.bounded(tenant), self.names.bounded(function));
-        self.device_seconds.with_label_values(&[&tenant[..], &function, &self.model]).inc_by(time.as_secs_f64());
     }
 }

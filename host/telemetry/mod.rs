@@ -5,6 +5,7 @@
 //! resolved before, a request that is not sampled makes no span, and spans are made of what an invocation noted anyway.
 
 mod config;
+mod handles;
 mod labels;
 mod logs;
 mod metrics;
@@ -17,8 +18,9 @@ mod window;
 use std::{sync::Arc, time::Duration, time::Instant};
 
 pub use config::{Config, Headers, LogFormat, Protocol};
+pub use handles::{FunctionMetrics, ModelMetrics, OUTCOMES};
 pub use logs::start as start_logs;
-pub use metrics::{FunctionMetrics, Gauge, ModelMetrics, OUTCOMES, Telemetry};
+pub use metrics::{Gauge, Telemetry};
 pub use otlp::Exporting;
 pub use record::{Batch, BatchFacts, Lap, Record, link};
 pub use report::{Report, Subject};
@@ -31,7 +33,7 @@ pub fn start(config: &Config) -> Result<(Arc<Telemetry>, Option<Exporting>), Str
     let mut telemetry = Telemetry::new();
     let slow_after = Duration::from_millis(config.slow_request_ms);
     telemetry.slow = (!slow_after.is_zero()).then(|| report::SlowLog::new(slow_after));
-    let exporting = otlp::start(config, telemetry.gathering().clone(), telemetry.spans.clone())?;
+    let exporting = otlp::start(config, telemetry.gathering().clone(), telemetry.exports.clone())?;
     let exporting = exporting.map(|(exporter, exporting)| {
         // OpenTelemetry's own default: everything.
         telemetry.tracing = Some((exporter, config.sample_ratio.unwrap_or(1.0)));

@@ -16,7 +16,7 @@ use histogram::{AtomicHistogram32, Histogram32};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::metrics::{OUTCOMES, Telemetry};
+use super::{handles::OUTCOMES, metrics::Telemetry};
 
 /// How often a snapshot is taken, and how many are kept: together the window.
 const SLOT: Duration = Duration::from_secs(10);

@@ -36,7 +36,8 @@ async fn spans_wait_for_a_collector_that_is_away_for_a_while() {
         let host = host(&gone).await;
         drop(gone);
         calls(&host, 32).await;
-        // Given up and tried again within the exporter's first pauses.
+        let failed = "tenon_otlp_messages_total{outcome=\"failed\",signal=\"spans\"}";
+        eventually("they were sent in vain", async || host.metric(failed) > 0.0).await;
         let mut back = None;
         eventually("the port is free again", async || {
             back = match tokio::net::TcpListener::bind(&address).await {

@@ -4,7 +4,7 @@ use std::{io::Write as _, process::Stdio};
 
 use crate::{
     programs::program,
-    support::{TestHost, eventually},
+    support::{Answer, TestHost, eventually},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,6 +52,37 @@ async fn health_tells_how_requests_lately_went() {
     };
     tokio::join!(calls, waiting);
     host.all_back_to_zero().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_tells_where_its_time_went() {
+    let host = TestHost::new().probe().start().await;
+    let always = |answer: &Answer, what: &str| {
+        assert!(answer.header("x-process-time").parse::<f64>().is_ok_and(|time| time >= 0.0), "{what}");
+        assert!(!answer.header("x-request-id").is_empty() && answer.header("traceparent").len() == 55, "{what}");
+    };
+    let nowhere =
+        ["/", "/v1/functions/test/nobody", "/v1/functions/test", "/v1/functions/test/probe@9", "/health/live"];
+    for path in nowhere {
+        let answer = host.get(path).await;
+        always(&answer, path);
+        assert_eq!(answer.header("server-timing"), "", "{path}");
+    }
+    always(&Answer::of(host.client.get(format!("{}/health", host.control)).send().await.unwrap()).await, "no token");
+    let found = async |path: &str, stage: &str| {
+        let answer = host.call(path, "").await;
+        always(&answer, path);
+        let timing = answer.header("server-timing");
+        assert!(timing.contains(&format!("{stage};dur=")), "{path}: {timing}");
+        assert_eq!((answer.header("x-tenon-revision"), answer.header("x-tenon-cache")), ("1", "bypass"), "{path}");
+        answer.status
+    };
+    assert_eq!(found("probe/rows", "infer").await, 200);
+    assert_eq!(found("probe/reject?status=409&body=x", "validate").await, 409);
+    assert_eq!(found("probe/trap", "preprocess").await, 502);
+    let drain = host.client.post(format!("{}/admin/v1/drain", host.control)).bearer_auth(host.token());
+    assert_eq!(drain.send().await.unwrap().status(), 202);
+    assert_eq!(found("probe/rows", "total").await, 503, "refused before any stage");
 }
 
 #[tokio::test(flavor = "multi_thread")]

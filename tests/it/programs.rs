@@ -1,9 +1,12 @@
-//! Programs of Debian's that some tests need. Where one is missing its test says that it is skipped and what installs it;
+//! Programs that some tests need, Debian's or PyPI's. Where one is missing its test says that it is skipped and what installs it;
 //! where everything must be tested (`TENON_TEST_ALL=1`, as in CI) that is a failure.
 
 #![allow(clippy::print_stderr, reason = "a skipped test should be seen")]
 
-use std::process::Command;
+use std::{path::Path, process::Command};
+
+/// Where packages of PyPI's lie.
+const PYTHON: &str = ".tenon/python";
 
 /// A command for `program`, unless it is missing and may be.
 pub fn program(program: &str, package: &str) -> Option<Command> {
@@ -12,7 +15,21 @@ pub fn program(program: &str, package: &str) -> Option<Command> {
     if found {
         return Some(Command::new(program));
     }
-    let missing = format!("{program} is missing: apt-get install -y --no-install-recommends {package}");
+    skipped(&format!("{program} is missing: apt-get install -y --no-install-recommends {package}"))
+}
+
+/// Python with a package of PyPI's, likewise; `package` is what pip is told.
+pub fn python(module: &str, package: &str) -> Option<Command> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(PYTHON);
+    let mut python = program("python3", "python3")?;
+    python.env("PYTHONPATH", &folder);
+    if folder.join(module).is_dir() {
+        return Some(python);
+    }
+    skipped(&format!("{module} is missing: python3 -m pip install --target {PYTHON} {package}"))
+}
+
+fn skipped<T>(missing: &str) -> Option<T> {
     assert!(std::env::var("TENON_TEST_ALL").as_deref() != Ok("1"), "{missing}");
     eprintln!("skipped: {missing}");
     None

@@ -1,6 +1,10 @@
 //! What a collector gets: spans that hang together as the work did, and the figures of `/metrics`.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
 
 use futures_util::future::join_all;
 use opentelemetry_proto::tonic::{
@@ -11,6 +15,7 @@ use tenon_host::telemetry::Protocol;
 
 use crate::{
     collector::{Collector, attribute},
+    programs::python,
     support::{Answer, Served, TestHost, eventually},
 };
 
@@ -247,4 +252,42 @@ async fn metrics_are_those_of_the_page() {
         compared += 1;
     }
     assert!(compared > 100, "{compared} lines");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_shares_nothing_with_us_understands_it() {
+    let Some(mut python) = python("opentelemetry", "opentelemetry-proto==1.45.2") else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/otlp_receiver.py");
+    let mut receiver = python.arg(script).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(receiver.stdout.take().unwrap()).lines();
+    let port = said.next().unwrap().unwrap();
+    let host = TestHost::new().probe().config(|config| {
+        config.telemetry.otlp_endpoint = Some(format!("http://127.0.0.1:{port}"));
+        config.telemetry.otlp_interval_ms = 600_000;
+    });
+    let host = host.start().await;
+    assert_eq!(ask(&host, "probe/rows", "01").await.status, 200);
+    host.host.drain().await;
+    receiver.kill().unwrap();
+    receiver.wait().unwrap();
+    let lines: Vec<serde_json::Value> = said.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let span = |name: &str| lines.iter().find(|line| line["kind"] == "span" && line["name"] == name).unwrap();
+    let (server, infer, batch) = (span("invoke"), span("infer"), span("batch"));
+    assert_eq!(
+        (&server["service"], &server["trace"], &server["parent"]),
+        (&"tenon".into(), &TRACE.into(), &PARENT.into())
+    );
+    assert_eq!(
+        (&infer["trace"], &infer["parent"], &infer["links"][0]),
+        (&server["trace"], &server["span"], &batch["span"])
+    );
+    assert_eq!((&batch["links"][0], &batch["parent"]), (&server["span"], &"".into()));
+    assert!(
+        0 < infer["nanoseconds"].as_u64().unwrap() && infer["nanoseconds"].as_u64() < server["nanoseconds"].as_u64()
+    );
+    let metric = |name: &str| lines.iter().find(|line| line["kind"] == "metric" && line["name"] == name).unwrap();
+    let told = |name: &str| (metric(name)["type"].as_str().unwrap(), metric(name)["unit"].as_str().unwrap());
+    assert_eq!(told("tenon_invocations_total"), ("sum", "1"));
+    assert_eq!(told("tenon_queue_duration_seconds"), ("histogram", "s"));
+    assert_eq!(told("tenon_host_memory_bytes"), ("gauge", "By"));
 }

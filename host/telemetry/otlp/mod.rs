@@ -12,7 +12,6 @@ mod spans;
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus::IntCounterVec;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinHandle,
@@ -20,7 +19,11 @@ use tokio::{
 
 pub(super) use collector::check;
 
-use super::{Config, metrics::Gathering, record::Finished};
+use super::{
+    Config,
+    metrics::{Exports, Gathering},
+    record::Finished,
+};
 
 /// Invocations and batches that wait for being sent; more are dropped.
 const QUEUE: usize = 2048;
@@ -34,13 +37,17 @@ pub(super) struct Exporter {
     counts: Arc<Counts>,
 }
 
-/// What became of spans.
+/// What became of spans and of messages.
 #[derive(Debug)]
-struct Counts(IntCounterVec);
+struct Counts(Exports);
 
 impl Counts {
     fn add(&self, outcome: &str, spans: usize) {
-        self.0.with_label_values(&[outcome]).inc_by(spans as u64);
+        self.0.spans.with_label_values(&[outcome]).inc_by(spans as u64);
+    }
+
+    fn message(&self, signal: &str, outcome: &str) {
+        self.0.messages.with_label_values(&[signal, outcome]).inc();
     }
 
     fn sent(&self, spans: usize) {
@@ -91,14 +98,14 @@ impl Exporting {
 pub(super) fn start(
     config: &Config,
     gathering: Gathering,
-    spans: IntCounterVec,
+    exports: Exports,
 ) -> Result<Option<(Exporter, Exporting)>, String> {
     let Some(endpoint) = config.endpoint() else { return Ok(None) };
     let protocol = config.otlp_protocol.unwrap_or_default();
     let collector = collector::Collector::new(endpoint, protocol, &config.otlp_headers)?;
     let (queue, waiting) = mpsc::channel(QUEUE);
     let (stop, stopped) = watch::channel(false);
-    let counts = Arc::new(Counts(spans));
+    let counts = Arc::new(Counts(exports));
     // Known from the beginning, so that a rate can be taken of the first one that is dropped.
     for outcome in ["sent", "dropped", "refused"] {
         counts.add(outcome, 0);

@@ -148,6 +148,14 @@ impl Sender {
         self.send_metrics().await;
     }
 
+    fn noted(&mut self, signal: Signal, failure: Option<&Failure>) {
+        self.counts.message(signal.name(), if failure.is_none() { "ok" } else { "failed" });
+        match signal {
+            Signal::Traces => self.traces.note(failure),
+            Signal::Metrics => self.metrics.note(failure),
+        }
+    }
+
     /// Sends the spans that there are. They stay where the collector may take them later.
     async fn send_spans(&mut self) {
         if self.spans.is_empty() || self.traces.is_paused() {
@@ -156,7 +164,7 @@ impl Sender {
         let count = self.spans.len();
         let message = spans::message(&self.resource, std::mem::take(&mut self.spans));
         let sent = self.collector.send::<ExportTraceServiceResponse>(Signal::Traces, &message).await;
-        self.traces.note(sent.as_ref().err());
+        self.noted(Signal::Traces, sent.as_ref().err());
         match sent {
             Ok(reply) => {
                 let rejected = reply.partial_success.map_or(0, |partial| partial.rejected_spans.max(0) as usize);
@@ -179,6 +187,6 @@ impl Sender {
         let period = Period { since_ns: self.since_ns, now_ns: Clock::read().unix_ns(Instant::now()) };
         let message = metrics::message(&self.resource, &self.gathering.gather(), period);
         let sent = self.collector.send::<ExportMetricsServiceResponse>(Signal::Metrics, &message).await;
-        self.metrics.note(sent.as_ref().err());
+        self.noted(Signal::Metrics, sent.as_ref().err());
     }
 }
