@@ -23,19 +23,22 @@ const ROOMS: [(&str, &[&str]); 4] =
 const COMPOSERS: [&str; 5] = ["boot.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("axum", &["host/http/"]),
-    ("hyper", &["host/http/"]),
-    ("hyper_util", &["host/http/"]),
+    ("hyper", &["host/http/", "host/cli/bench/"]),
+    ("hyper_util", &["host/http/", "host/cli/bench/"]),
     ("tower", &["host/http/"]),
     ("http_body", &["host/http/"]),
-    ("http_body_util", &["host/http/"]),
+    ("http_body_util", &["host/http/", "host/cli/bench/"]),
     ("wasmtime", &["host/sandbox/"]),
     ("wasmtime_wasi", &["host/sandbox/"]),
     ("tokenizers", &["host/sandbox/tokenizer.rs", "host/sandbox/host_calls/"]),
     ("tch", &["host/engine/torch/", "training/"]),
     ("prometheus", &["host/telemetry.rs"]),
     ("anyhow", &["host/main.rs", "host/boot.rs", "training/"]),
+    ("wasmparser", &["host/cli/inspect/"]),
+    ("wit_parser", &["host/cli/inspect/"]),
+    ("wit_component", &["host/cli/inspect/"]),
     ("clap", &["host/main.rs", "host/config.rs", "host/cli/", "training/"]),
 ];
 
