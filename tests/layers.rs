@@ -23,16 +23,16 @@ const ROOMS: [(&str, &[&str]); 4] =
 const COMPOSERS: [&str; 5] = ["boot.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 20] = [
+const CRATES: [(&str, &[&str]); 23] = [
     ("axum", &["host/http/"]),
-    ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs"]),
-    ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs"]),
+    ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/bench/"]),
+    ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/bench/"]),
     ("hyper_rustls", &["host/telemetry/otlp/collector.rs"]),
-    ("rustls", &["host/http/", "host/telemetry/otlp/collector.rs"]),
+    ("rustls", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/trust.rs"]),
     ("tower", &["host/http/"]),
     ("tokio_rustls", &["host/http/"]),
     ("http_body", &["host/http/"]),
-    ("http_body_util", &["host/http/", "host/telemetry/otlp/collector.rs"]),
+    ("http_body_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/bench/"]),
     ("wasmtime", &["host/sandbox/"]),
     ("wasmtime_wasi", &["host/sandbox/"]),
     ("tokenizers", &["host/sandbox/tokenizer.rs", "host/sandbox/host_calls/"]),
@@ -43,6 +43,9 @@ const CRATES: [(&str, &[&str]); 20] = [
     ("histogram", &["host/telemetry/window.rs"]),
     ("tracing_subscriber", &["host/telemetry/logs.rs"]),
     ("anyhow", &["host/main.rs", "host/boot.rs", "training/"]),
+    ("wasmparser", &["host/cli/inspect/"]),
+    ("wit_parser", &["host/cli/inspect/"]),
+    ("wit_component", &["host/cli/inspect/"]),
     ("clap", &["host/main.rs", "host/config.rs", "host/cli/", "training/"]),
 ];
 

@@ -4,11 +4,7 @@
 //! The two share names and sentences (`sandbox/contract.rs`) and nothing else: the command line compares types by the
 //! rules of WebAssembly's text, the host by wasmtime's linker.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-    sync::Arc,
-};
+use std::{path::Path, process::Command, sync::Arc};
 
 use serde_json::Value;
 use tenon_host::{
@@ -146,21 +142,15 @@ fn components() -> Vec<(String, Vec<u8>, Option<&'static str>)> {
     all.push(("other-contract".into(), swapped("@1.0.0-rc.1", "@1.0.0-rc.0"), Some("foreign-imports")));
     all.push(("misspelt-stage".into(), swapped("plugin/validation", "plugin/validatiom"), Some("unknown-exports")));
     all.push(("too-large".into(), vec![0; Config::default().max_component_bytes as usize + 1], Some("too-large")));
-    for folder in [".tenon/test-functions/test", "target/wasm32-wasip2/plugin"] {
-        all.extend(built(&made(folder)));
-    }
+    all.extend(built(&made("target/wasm32-wasip2/plugin")));
     all
 }
 
-/// Components below a folder, and in the folders in it.
+/// Every plugin that `make test` builds.
 fn built(folder: &Path) -> Vec<(String, Vec<u8>, Option<&'static str>)> {
-    let places = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let found = places.flat_map(|place| match std::fs::read_dir(&place) {
-        Ok(inner) if !place.ends_with("deps") => inner.map(|entry| entry.unwrap().path()).collect(),
-        _ => vec![place],
-    });
-    let wasm: Vec<PathBuf> = found.filter(|path| path.extension().is_some_and(|end| end == "wasm")).collect();
-    wasm.into_iter().map(|path| (path.display().to_string(), std::fs::read(path).unwrap(), None)).collect()
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let wasm = files.filter(|path| path.extension().is_some_and(|end| end == "wasm"));
+    wasm.map(|path| (path.display().to_string(), std::fs::read(path).unwrap(), None)).collect()
 }
 
 /// The command line, built beside the host by whatever built these tests.

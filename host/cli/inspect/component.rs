@@ -10,8 +10,8 @@ use std::path::Path;
 
 use serde::Serialize;
 use wasmparser::{
-    ComponentExternalKind, ComponentTypeRef, CustomSectionReader, Encoding, Instance, KnownCustom, MemoryType, Parser,
-    Payload, TypeBounds, Validator, WasmFeatures,
+    ComponentTypeRef, CustomSectionReader, Encoding, Instance, KnownCustom, MemoryType, Parser, Payload, TypeBounds,
+    Validator, WasmFeatures, component_types::ComponentEntityType, types::Types,
 };
 
 use crate::failure::{Exit, Failure};
@@ -46,15 +46,25 @@ pub(super) struct Sizes {
 }
 
 /// A component that validates.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Component {
     pub(super) sizes: Sizes,
     /// Names of imports; whether each is a type alone, which needs nobody to offer it.
     pub(super) imports: Vec<(String, bool)>,
-    /// Names of exports; whether each is an interface.
-    pub(super) exports: Vec<(String, bool)>,
+    pub(super) exports: Vec<String>,
     /// `language`, `processed-by`, `sdk`: what made it, with versions.
     pub(super) producers: BTreeMap<String, Vec<String>>,
+    /// What the validator has found out.
+    types: Option<Types>,
+}
+
+/// What stands in an exported interface under a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exported {
+    Function,
+    /// Something else.
+    Other,
+    Missing,
 }
 
 /// A file's bytes, or only its size where that is over the limit.
@@ -95,8 +105,8 @@ impl Component {
             Some(Err(error)) => return Err(error.to_string()),
             None => return Err("it ends early".to_owned()),
         }
-        Validator::new_with_features(features()).validate_all(bytes).map_err(|error| error.to_string())?;
-        let mut component = Self::default();
+        let types = Validator::new_with_features(features()).validate_all(bytes).map_err(|error| error.to_string())?;
+        let mut component = Self { types: Some(types), ..Self::default() };
         component.sizes.file_bytes = bytes.len() as u64;
         // Sections of nested modules and components come in between; only those of depth 0 are the component's own.
         let mut depth = 0_u32;
@@ -110,6 +120,19 @@ impl Component {
             component.see(&payload, depth == 0).map_err(|error| error.to_string())?;
         }
         Ok(component)
+    }
+
+    /// What an exported interface holds under a name; none if the export is not an interface.
+    pub(super) fn exported(&self, interface: &str, name: &str) -> Option<Exported> {
+        let types = self.types.as_ref()?;
+        let ComponentEntityType::Instance(id) = types.as_ref().component_item_for_export(interface)?.ty else {
+            return None;
+        };
+        Some(match types[id].exports.get(name).map(|item| item.ty) {
+            None => Exported::Missing,
+            Some(ComponentEntityType::Func(_)) => Exported::Function,
+            Some(_) => Exported::Other,
+        })
     }
 
     fn see(&mut self, payload: &Payload<'_>, own: bool) -> Result<(), wasmparser::BinaryReaderError> {
@@ -148,9 +171,7 @@ impl Component {
             }
             Payload::ComponentExportSection(section) if own => {
                 for export in section.clone() {
-                    let export = export?;
-                    let interface = export.kind == ComponentExternalKind::Instance;
-                    self.exports.push((export.name.name.to_owned(), interface));
+                    self.exports.push(export?.name.name.to_owned());
                 }
             }
             _ => {}

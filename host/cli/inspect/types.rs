@@ -11,7 +11,7 @@ use wit_component::WitPrinter;
 use wit_parser::decoding::{DecodedWasm, decode};
 use wit_parser::{PackageId, Resolve, SourceMap, WorldId, WorldItem};
 
-use super::contract::{PACKAGE, STAGES, VERSION, export_name};
+use super::contract::{PACKAGE, VERSION};
 
 /// The contract, as it was when this program was built.
 const WIT: [(&str, &str); 15] = [
@@ -64,14 +64,14 @@ impl Types {
         named.collect()
     }
 
+    /// Whether all of it can be said in a world of our own: a type that is imported by itself cannot.
+    pub(super) fn are_comparable(&self) -> bool {
+        let mut imports = self.resolve.worlds[self.world].imports.values();
+        !imports.any(|item| matches!(item, WorldItem::Type { .. }))
+    }
+
     /// How the component differs from the contract; none if it fits. `stages` are the interfaces that it exports.
     pub(super) fn difference(&self, component: &[u8], stages: &[&str]) -> Option<String> {
-        for (name, function) in STAGES.iter().filter(|(name, _)| stages.contains(name)) {
-            let full = export_name(name);
-            if !self.exports(&full, function) {
-                return Some(format!("`{full}` is exported without `{function}`"));
-            }
-        }
         let fits = quietly(|| {
             let (resolve, world) = self.wanted(stages)?;
             wit_component::targets(&resolve, world, component).map_err(|error| format!("{error:#}"))
@@ -81,16 +81,6 @@ impl Types {
             Some(Err(error)) => Some(format!("it differs from contract {VERSION}: {error}")),
             None => Some("its types could not be compared".to_owned()),
         }
-    }
-
-    fn exports(&self, interface: &str, function: &str) -> bool {
-        self.resolve.worlds[self.world].exports.values().any(|item| match item {
-            WorldItem::Interface { id, .. } => {
-                let here = self.resolve.id_of(*id).is_some_and(|name| name == interface);
-                here && self.resolve.interfaces[*id].functions.contains_key(function)
-            }
-            _ => false,
-        })
     }
 
     /// The contract with a world that imports what the component imports and exports the stages that it exports: the
@@ -145,7 +135,7 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::contract::OFFERED;
+    use super::super::contract::{OFFERED, STAGES, export_name};
     use super::*;
 
     fn contract() -> (Resolve, PackageId) {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::component::{Bytes, Component, Sizes};
+use super::component::{Bytes, Component, Exported, Sizes};
 use super::contract::{
     self, CORE_INSTANCES_PER_COMPONENT, MEMORIES_PER_COMPONENT, Offer, Refusal, STAGES, TABLE_ELEMENTS,
     TABLES_PER_COMPONENT, export_name, offer,
@@ -65,13 +65,13 @@ pub(super) fn judge(bytes: &Bytes, limits: &Limits) -> Verdict {
     let types = Types::of(bytes);
     let functions = types.as_ref().map(Types::imported).unwrap_or_default();
     let refusal = refusal(&component, types.as_ref(), bytes, limits);
-    let exported = |interface: &str| component.exports.iter().any(|(name, _)| *name == export_name(interface));
+    let exported = |interface: &str| component.exports.contains(&export_name(interface));
     Verdict {
         stages: STAGES.iter().filter(|(name, _)| exported(name)).map(|(_, function)| *function).collect(),
         imports: component.imports.iter().map(|import| met(import, &functions)).collect(),
-        exports: component.exports.iter().map(|(name, _)| name.clone()).collect(),
-        uncertain: types.is_none() && refusal.is_none(),
+        uncertain: refusal.is_none() && !types.is_some_and(|types| types.are_comparable()),
         refusal,
+        exports: component.exports,
         producers: component.producers,
         sizes: Some(component.sizes),
     }
@@ -98,26 +98,31 @@ fn refusal(component: &Component, types: Option<&Types>, bytes: &[u8], limits: &
     if !foreign.is_empty() {
         return Some(Refusal::ForeignImports(foreign));
     }
-    let unknown = component.exports.iter().map(|(name, _)| name).filter(|name| contract::is_unknown_export(name));
+    let unknown = component.exports.iter().filter(|name| contract::is_unknown_export(name));
     let unknown: Vec<_> = unknown.map(quoted).collect();
     if !unknown.is_empty() {
         return Some(Refusal::UnknownExports(unknown));
     }
-    let stages = STAGES.iter().map(|(stage, _)| *stage);
-    let exported = |stage: &&str| component.exports.iter().any(|(name, _)| *name == export_name(stage));
-    let stages: Vec<_> = stages.filter(exported).collect();
-    // A stage's name on something that is no interface: WIT has no word for it, the host has one.
-    let odd = component
-        .exports
-        .iter()
-        .find(|(name, interface)| !interface && stages.iter().any(|stage| *name == export_name(stage)));
-    if let Some((name, _)) = odd {
-        return Some(Refusal::DiffersFromContract(format!("`{name}` is exported, but not as an interface")));
-    }
-    if let Some(difference) = types.and_then(|types| types.difference(bytes, &stages)) {
+    let stages: Vec<_> =
+        STAGES.into_iter().filter(|(stage, _)| component.exports.contains(&export_name(stage))).collect();
+    let odd = stages.iter().find_map(|(stage, function)| odd(component, &export_name(stage), function));
+    let stages: Vec<_> = stages.into_iter().map(|(stage, _)| stage).collect();
+    let comparable = types.filter(|types| types.are_comparable());
+    let difference = odd.or_else(|| comparable.and_then(|types| types.difference(bytes, &stages)));
+    if let Some(difference) = difference {
         return Some(Refusal::DiffersFromContract(difference));
     }
     (!stages.contains(&"preprocessing")).then_some(Refusal::NoPreprocessing)
+}
+
+/// What is wrong with a stage that WIT has no word for.
+fn odd(component: &Component, name: &str, function: &str) -> Option<String> {
+    match component.exported(name, function) {
+        Some(Exported::Function) => None,
+        Some(Exported::Missing) => Some(format!("`{name}` is exported without `{function}`")),
+        Some(Exported::Other) => Some(format!("`{name}` exports `{function}`, but not as a function")),
+        None => Some(format!("`{name}` is exported, but not as an interface")),
+    }
 }
 
 /// What no slot of the host's pool has room for.
