@@ -147,9 +147,7 @@ fn a_bad_configuration_names_the_key() {
         ("[limits]\ntenant_memory_bytes = 99999999999", &["limits.tenant_memory_bytes"]),
         ("[engine]\nlanes = 0", &["lanes"]),
         ("[http]\nlisten = \"127.0.0.1:1\"\ncontrol_listen = \"127.0.0.1:1\"", &["http.control_listen"]),
-        ("[http.tls]\ncertificate = \"c.pem\"", &["http.tls.key"]),
         ("[http.tls]\ncertificate = \"c.pem\"\nkey = \"k.pem\"", &["http.tls", "c.pem"]),
-        ("[http]\nidle_timeout_ms = 0", &["http.idle_timeout_ms"]),
         ("[http", &["tenon.toml", "line 1"]),
         ("[kitchen]", &["kitchen"]),
     ] {
