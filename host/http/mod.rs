@@ -142,3 +142,29 @@ impl Config {
         Duration::from_millis(self.drain_timeout_ms)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_makes_no_sense_is_named() {
+        let refused = |text: &str| toml::from_str::<Config>(text).unwrap().validate().unwrap_err();
+        for (text, named) in [
+            ("backlog = 0", "http.backlog"),
+            ("idle_timeout_ms = 0", "http.idle_timeout_ms"),
+            ("header_timeout_ms = 9223372036854775807", "http.header_timeout_ms"),
+            ("max_unread_bytes = 65534", "http.max_unread_bytes"),
+            ("max_unread_bytes = 2147483648", "http.max_unread_bytes"),
+            ("max_unsent_bytes = 0", "http.max_unsent_bytes"),
+            ("max_header_bytes = 1", "http.max_header_bytes"),
+            ("[tls]\ncertificate = \"c.pem\"", "http.tls.key"),
+            ("[control_tls]\nkey = \"k.pem\"", "http.control_tls.certificate"),
+        ] {
+            let refused = refused(text);
+            assert!(refused.contains(named), "{text}: {refused}");
+        }
+        assert_eq!(Config::default().validate(), Ok(()));
+        assert!(toml::from_str::<Config>("[tls]\ncertificat = \"c.pem\"").is_err());
+    }
+}
