@@ -4,14 +4,19 @@
 #![allow(missing_docs, clippy::print_stdout, reason = "a program that prints figures")]
 
 mod instance;
+mod neighbour;
 mod requests;
 mod wire;
 
 use std::{path::Path, time::Duration};
 
 /// What is measured, by name.
-const PARTS: [(&str, fn()); 3] =
-    [("instance", instance::measure), ("empty", requests::empty), ("identity", requests::identity)];
+const PARTS: [(&str, fn()); 4] = [
+    ("instance", instance::measure),
+    ("empty", requests::empty),
+    ("identity", requests::identity),
+    ("neighbour", neighbour::measure),
+];
 
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();

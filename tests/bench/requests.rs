@@ -23,15 +23,15 @@ const CLIENTS: usize = 32;
 /// Requests of a latency measurement.
 const REQUESTS: usize = 5000;
 
-struct Servers {
-    runtime: Runtime,
-    host: Host,
+pub(crate) struct Servers {
+    pub(crate) runtime: Runtime,
+    pub(crate) host: Host,
     echo: SocketAddr,
     _folder: tempfile::TempDir,
 }
 
 /// A host with the test functions, and an echo beside it.
-fn start() -> Servers {
+pub(crate) fn start() -> Servers {
     let folder = tempfile::tempdir().expect("a folder can be made");
     // Variables apply, so that a setting can be tried: TENON_THREADS__REACTOR=1 make bench BENCH=identity
     let mut config = Config::load(&Flags::default()).expect("the variables are fine");
@@ -41,7 +41,7 @@ fn start() -> Servers {
     config.http.listen.set_port(0);
     config.http.control_listen.set_port(0);
     std::fs::create_dir_all(&config.engine.models).expect("a folder can be made");
-    for model in ["identity", "ragged-identity", "lookup"] {
+    for model in ["identity", "ragged-identity", "lookup", "slow"] {
         let link = config.engine.models.join(model);
         std::os::unix::fs::symlink(made(".tenon/test-models").join(model), link).expect("a link can be made");
     }

@@ -29,6 +29,12 @@ impl Client {
 
     /// Sends the request and reads the whole answer, which must be a 200.
     pub(crate) fn ask(&mut self, request: &[u8]) {
+        self.exchange(request);
+        assert!(self.buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&self.buffer));
+    }
+
+    /// Sends the request and reads the whole answer, whatever it is.
+    pub(crate) fn exchange(&mut self, request: &[u8]) {
         self.stream.write_all(request).expect("the server reads");
         self.buffer.clear();
         let mut whole = None;
@@ -39,7 +45,6 @@ impl Client {
             self.buffer.extend_from_slice(&piece[..read]);
             whole = whole.or_else(|| length(&self.buffer));
         }
-        assert!(self.buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&self.buffer));
     }
 }
 
