@@ -36,6 +36,7 @@ pub use backend::{Backend, BackendError, Dense, Device, Instance, Loaded, Read};
 pub use batch::{Batch, Input};
 pub use check::ContractError;
 pub use error::{EngineError, InferError, LoadError};
+pub use manifest::signature;
 pub use model::{Model, Pending};
 pub use reference::{ModelReference, Version};
 use repository::Found;

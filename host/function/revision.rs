@@ -38,11 +38,30 @@ pub struct Revision {
     pub(super) plugin: Arc<Plugin>,
     pub(super) metrics: FunctionMetrics,
     pub(super) tenant_account: Arc<Account>,
-    lately_long: AtomicU32,
+    lately_long: LatelyLong,
 }
 
 /// After a long invocation of a revision so many more begin where long ones belong.
 const AFTER_A_LONG_ONE: u32 = 32;
+
+/// How many invocations are still to begin where long ones belong.
+#[derive(Debug, Default)]
+struct LatelyLong(AtomicU32);
+
+impl LatelyLong {
+    fn expects(&self) -> bool {
+        self.0.load(Relaxed) > 0
+    }
+
+    fn learn(&self, long: bool) {
+        if long {
+            self.0.store(AFTER_A_LONG_ONE, Relaxed);
+        } else if self.expects() {
+            // Two at once may both take one off the last; the next long one sets it right.
+            let _ = self.0.try_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        }
+    }
+}
 
 impl Revision {
     /// Processor time that an invocation may use.
@@ -53,17 +72,12 @@ impl Revision {
     /// Whether its next invocation will probably hold a thread for long. Some of what makes it long (filling memory, one
     /// large copy) cannot be interrupted, so it must not begin beside connections.
     pub(super) fn expects_long(&self) -> bool {
-        self.lately_long.load(Relaxed) > 0
+        self.lately_long.expects()
     }
 
     /// Learns from an invocation that has ended.
     pub(super) fn learn(&self, long: bool) {
-        if long {
-            self.lately_long.store(AFTER_A_LONG_ONE, Relaxed);
-        } else if self.expects_long() {
-            // Two at once may both take one off the last; the next long one sets it right.
-            let _ = self.lately_long.try_update(Relaxed, Relaxed, |left| left.checked_sub(1));
-        }
+        self.lately_long.learn(long);
     }
 
     /// The stages that the plugin has.
@@ -139,7 +153,7 @@ impl Deployer {
             config: Arc::new(read.config.clone()),
             metrics: self.telemetry.function(tenant, function),
             tenant_account: self.tenant_account(tenant),
-            lately_long: AtomicU32::new(0),
+            lately_long: LatelyLong::default(),
             manifest: read,
             plugin,
         };
@@ -178,4 +192,26 @@ pub(super) fn digest(manifest: &str, component: &[u8]) -> String {
     // The length keeps the two apart.
     hasher.update(&(manifest.len() as u64).to_le_bytes()).update(manifest.as_bytes()).update(component);
     hasher.finalize().to_hex().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_invocation_is_remembered_for_a_while() {
+        let lately = LatelyLong::default();
+        lately.learn(false);
+        assert!(!lately.expects(), "short ones teach nothing");
+        lately.learn(true);
+        for left in (0..AFTER_A_LONG_ONE).rev() {
+            assert!(lately.expects());
+            lately.learn(false);
+            assert_eq!(lately.expects(), left > 0);
+        }
+        lately.learn(true);
+        lately.learn(false);
+        lately.learn(true);
+        assert_eq!(lately.0.load(Relaxed), AFTER_A_LONG_ONE, "a long one counts anew");
+    }
 }

@@ -115,7 +115,7 @@ impl Running {
             Ok(Ok(given)) => Ok(given),
             Ok(Err(error)) => {
                 let refused = self.store.data_mut().limits.take_refusal();
-                Err(SandboxError::from_call(error, refused))
+                Err(SandboxError::from_stage(error, refused))
             }
             Err(CpuSpent) => Err(SandboxError::Cpu { cpu_ms: limit.as_millis() as u64 }),
         }

@@ -1,6 +1,6 @@
 //! What can go wrong while a guest runs, and the reading of wasmtime's errors as one of those things.
 
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 
 use crate::{
     account::{Holder, OverLimit},
@@ -108,6 +108,16 @@ impl SandboxError {
             None => return Self::Internal(cut(&format!("{error:#}"))),
         };
         Self::Trap { kind, backtrace: cut(&format!("{error:?}")) }
+    }
+
+    /// Reads an error that came out of a stage. Here an error that is neither a trap nor has a frame of the guest's comes
+    /// from reading what the guest gave: a list outside of its memory, a case that is none.
+    pub(super) fn from_stage(error: wasmtime::Error, refused: Option<OverLimit>) -> Self {
+        let machine = error.is::<PoolConcurrencyLimitError>() || error.is::<std::io::Error>();
+        match Self::from_call(error, refused) {
+            Self::Internal(detail) if !machine => Self::Contract(format!("what it gave cannot be read: {detail}")),
+            error => error,
+        }
     }
 }
 

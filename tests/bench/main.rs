@@ -6,6 +6,7 @@
 mod copy;
 mod forward;
 mod instance;
+mod neighbour;
 mod peers;
 mod place;
 mod process;
@@ -17,12 +18,13 @@ mod wire;
 use std::{path::Path, time::Duration};
 
 /// What is measured, by name.
-const PARTS: [(&str, fn()); 8] = [
+const PARTS: [(&str, fn()); 9] = [
     ("instance", instance::measure),
     ("copy", copy::measure),
     ("scaling", scaling::measure),
     ("empty", requests::empty),
     ("identity", requests::identity),
+    ("neighbour", neighbour::measure),
     ("forward", forward::measure),
     ("start", start::measure),
     ("peers", peers::measure),

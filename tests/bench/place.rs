@@ -13,9 +13,9 @@ use tenon_host::config::{Config, Flags};
 use crate::made;
 
 /// Small models of the tests' functions.
-const TEST_MODELS: [&str; 3] = ["identity", "ragged-identity", "lookup"];
+const TEST_MODELS: [&str; 4] = ["identity", "ragged-identity", "lookup", "slow"];
 /// Functions of the tests that the benchmarks call.
-const TEST_FUNCTIONS: [&str; 2] = ["empty", "identity"];
+const TEST_FUNCTIONS: [&str; 3] = ["empty", "identity", "probe"];
 
 /// Where a host finds everything; gone when dropped.
 pub(crate) struct Place(TempDir);

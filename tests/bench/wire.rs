@@ -29,6 +29,13 @@ impl Client {
 
     /// Sends the request and reads the whole answer, which must be a 200. Its body.
     pub(crate) fn ask(&mut self, request: &[u8]) -> &[u8] {
+        let head = self.exchange(request);
+        assert!(self.buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&self.buffer));
+        &self.buffer[head..]
+    }
+
+    /// Sends the request and reads the whole answer, whatever it is; how long its head is.
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> usize {
         self.stream.write_all(request).expect("the server reads");
         self.buffer.clear();
         let mut whole = None;
@@ -39,8 +46,7 @@ impl Client {
             self.buffer.extend_from_slice(&piece[..read]);
             whole = whole.or_else(|| length(&self.buffer));
         }
-        assert!(self.buffer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&self.buffer));
-        whole.map_or(&[], |(head, _)| &self.buffer[head..])
+        whole.map_or(0, |(head, _)| head)
     }
 }
 

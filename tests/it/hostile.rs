@@ -61,7 +61,7 @@ async fn each_misbehaviour_has_its_answer() {
         ("lookup?values=1,2,3,60", (502, "model-failed")),
         ("no-such-path", (404, "no-such-probe")),
     ] {
-        let answer = host.call(&format!("probe/{path}"), "body").await;
+        let answer = host.in_time_with(&format!("probe/{path}"), "body").await;
         assert_eq!((answer.status, answer.json()["code"].as_str()), (status, Some(code)), "{path}: {}", answer.text());
         let detail = answer.is_problem(status, code)["detail"].to_string();
         assert!(!detail.contains("backtrace") && !detail.contains("wasm"), "frames are for the owner's log: {detail}");
@@ -194,4 +194,35 @@ async fn refused_rows_do_not_touch_their_neighbours() {
     });
     join_all(calls).await;
     is_unhurt(&host, "refused rows").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_rows_do_not_touch_their_batch() {
+    // Lanes wait, so that rows that come together leave together.
+    let patient = ("max_queue_delay_ms = 0", "max_queue_delay_ms = 400");
+    let test = TestHost::new().probe().functions(&["empty"]).changed_model("ragged-identity", &[patient]);
+    let host = test.changed_model("lookup", &[patient]).start().await;
+    let too_long = format!("ids?values={}", vec!["1"; 129].join(","));
+    let wrong = ["ids?values=1001", &too_long, "ids?values=-1", "lookup?values=1,2,3,100", "lookup?values=1,2,3,60"];
+    let refused = wrong.map(async |path| {
+        let code = host.call(&format!("probe/{path}"), "").await.json()["code"].as_str().unwrap().to_owned();
+        assert!(["plugin-contract", "model-failed"].contains(&&code[..]), "{path}: {code}");
+    });
+    let ids = (0..4).map(async |caller: usize| {
+        let answer = host.call(&format!("probe/ids?values={caller},7;{caller}"), "").await;
+        assert_eq!(answer.json()["same"], serde_json::json!([[caller, 7], [caller]]), "{}", answer.text());
+        assert_eq!(answer.json()["total"], serde_json::json!([caller + 7, caller]));
+    });
+    let vectors = (0..4).map(async |_| {
+        let answer = host.call("probe/lookup?values=1,2,3,4", "").await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["vector"].clone()
+    });
+    let (_, _, vectors) = tokio::join!(join_all(refused), join_all(ids), join_all(vectors));
+    assert!(vectors.windows(2).all(|two| two[0] == two[1]), "{vectors:?}");
+    assert!(
+        host.batches_over("ragged-identity", 2) > 0.0 && host.batches_over("lookup", 1) > 0.0,
+        "no batch was shared"
+    );
+    is_unhurt(&host, "refused rows in a batch").await;
 }

@@ -12,6 +12,9 @@ use tenon_host::boot::Host;
 /// How long a condition may take to come true on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// `limits.timeout_ms` of the probe, and of guests by hand.
+const PROBES_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A host that serves.
 pub struct Served {
     pub host: Host,
@@ -64,6 +67,19 @@ impl Served {
     /// Calls a function of the tenant `test`: `probe/echo?x=1`.
     pub async fn call(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
         self.post(&format!("/v1/functions/test/{path}"), body).await
+    }
+
+    /// The same, and the answer comes within the deadline that all test functions of bad behaviour have.
+    pub async fn in_time(&self, path: &str) -> Answer {
+        self.in_time_with(path, "").await
+    }
+
+    /// The same with a body.
+    pub async fn in_time_with(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        let start = Instant::now();
+        let answer = self.call(path, body).await;
+        assert!(start.elapsed() < PROBES_TIMEOUT, "{path} took {:?}", start.elapsed());
+        answer
     }
 
     pub async fn post(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {

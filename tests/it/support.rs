@@ -14,6 +14,12 @@ pub use crate::served::{Answer, Served, eventually};
 
 /// Invocations at once; fewer than a host has, so that tests reach the limit.
 const TEST_INSTANCES: u32 = 64;
+
+/// Splits at white space, and knows one word.
+const TOKENIZER: &str = r#"{ "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+    "pre_tokenizer": { "type": "Whitespace" }, "post_processor": null, "decoder": null,
+    "model": { "type": "WordLevel", "vocab": { "a": 0, "[UNK]": 1 }, "unk_token": "[UNK]" } }"#;
+
 /// What a test wants of its host.
 pub struct TestHost {
     folder: TempDir,
@@ -83,6 +89,17 @@ impl TestHost {
     pub fn changed_model(self, name: &str, changes: &[(&str, &str)]) -> Self {
         let from = made(".tenon/test-models").join(name);
         self.model_of(name, &from, changes)
+    }
+
+    /// A small model with a tokenizer beside it that knows words of one letter.
+    pub fn tokenizer(self, name: &str) -> Self {
+        let test = self.changed_model(name, &[]);
+        let version = test.folder.path().join("models").join(name).join("1");
+        std::fs::remove_file(&version).unwrap();
+        std::fs::create_dir(&version).unwrap();
+        symlink(made(".tenon/test-models").join(name).join("1/model.pt"), version.join("model.pt")).unwrap();
+        std::fs::write(version.join("tokenizer.json"), TOKENIZER).unwrap();
+        test
     }
 
     fn model_of(self, name: &str, from: &Path, changes: &[(&str, &str)]) -> Self {

@@ -157,6 +157,11 @@ pub(super) struct Manifest {
     pub(super) device: Device,
 }
 
+/// What a `model.toml` says that a model takes and gives, or which rule it breaks.
+pub fn signature(text: &str) -> Result<Arc<Signature>, String> {
+    Manifest::parse(text).map(|manifest| manifest.signature)
+}
+
 impl Manifest {
     /// Reads and judges a file.
     pub(super) fn read(file: &Path) -> Result<Self, LoadError> {

@@ -10,16 +10,21 @@
 //! | `/rows?n=N`, `/slow`, `/parallel`, `/chain?n=N` | asks models that give back what they got |
 //! | `/ids?values=1,2;3`, `/lookup?values=1,2,3,4` | rows of ids, possibly out of range |
 //! | `/sealed`, `/big-tensor?bytes=N` | answers with the failure's code |
-//! | `/hoard?what=…` | makes the host keep as much as it lets itself be made to (`what`: `name`, `ragged`, `headers`, `refusal`) |
-//! | `/log?lines=N&bytes=N`, `/stdout` | writes |
+//! | `/hoard?what=…` | makes the host keep as much as it lets itself be made to: see `hoards` |
+//! | `/absurd?what=…` | host calls with absurd arguments: see `absurd` |
+//! | `/program` | host calls as the body lists them: see `program` |
+//! | `/unread` | asks a model for much, again and again, and reads none of it |
+//! | `/log?lines=N&bytes=N`, `/stdout`, `/endless-line`, `/flood?how=…` | writes |
 //! | `/echo`, `/config`, `/env`, `/state` | answers with what it sees |
 //!
 //! Owns the table of paths; refuses to know what each of them should come to: that is for
 //! the tests to say.
 #![forbid(unsafe_code)]
 
+mod absurd;
 mod faults;
 mod hoards;
+mod program;
 mod query;
 mod questions;
 mod sights;
@@ -36,6 +41,7 @@ static INVOCATIONS: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug, Default)]
 pub struct Probe {
     rounds: u64,
+    program: program::Program,
 }
 
 impl Validation for Probe {
@@ -62,7 +68,11 @@ impl Preprocessing for Probe {
         if let Some(step) = hoards::answer(&path, request)? {
             return Ok(step);
         }
+        if let Some(step) = absurd::answer(&path, request)? {
+            return Ok(step);
+        }
         match path.as_str() {
+            "/program" => self.program.run(request),
             "/state" => {
                 let seen = serde_json::json!({ "invocations": invocations });
                 Ok(Response::json(200, &seen).or_trap().into())
@@ -75,6 +85,9 @@ impl Preprocessing for Probe {
 impl Postprocessing for Probe {
     fn postprocess(&mut self, request: &Request, outputs: Vec<Outputs>) -> Result<Step, Rejection> {
         self.rounds += 1;
+        if request.path() == "/program" {
+            return Ok(self.program.compare(&outputs[0]));
+        }
         questions::go_on(request, &outputs, self.rounds)
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tenon_sdk::{Failure, HostCall, Inference, Outputs, Rejection, Request, Response, Step, Tensor};
 
-use crate::{faults, query};
+use crate::{faults, hoards, query};
 
 const ROW_ELEMENTS: u64 = 16;
 const IDS_IN_A_LOOKUP: u64 = 4;
@@ -13,6 +13,10 @@ pub(crate) fn ask(path: &str, request: &Request) -> Result<Option<Step>, Rejecti
     let step = match path {
         "/nothing" => Step::Infer(Vec::new()),
         "/loop/postprocess" | "/steps" | "/chain" => count_up("identity", 1).or_trap().into(),
+        "/hoard" if query::value(request, "what").as_deref() == Some("outputs") => {
+            count_up("identity", 1).or_trap().into()
+        }
+        "/unread" => vec![count_up("identity", 64).or_trap(), count_up("identity", 64).or_trap()].into(),
         "/rows" => count_up("identity", query::number(request, "n", 1)?).or_trap().into(),
         "/slow" => slow().or_trap().into(),
         "/unknown-model" => count_up("nobody", 1).or_trap().into(),
@@ -33,6 +37,12 @@ pub(crate) fn go_on(request: &Request, outputs: &[Outputs], rounds: u64) -> Resu
     let path = request.path();
     let answer = match path.as_str() {
         "/loop/postprocess" => faults::spin(),
+        "/hoard" => json!({ "kept": hoards::outputs(&outputs[0]) }),
+        // Once more than it may: nothing was read on the way.
+        "/unread" => {
+            let again = vec![count_up("identity", 64).or_trap(), count_up("identity", 64).or_trap()];
+            return Ok(if rounds < query::number(request, "n", 1)? { again.into() } else { done() });
+        }
         "/steps" => return Ok(again(&outputs[0]).or_trap().into()),
         "/chain" if rounds < query::number(request, "n", 1)? => {
             return Ok(again(&outputs[0]).or_trap().into());
@@ -50,6 +60,10 @@ pub(crate) fn go_on(request: &Request, outputs: &[Outputs], rounds: u64) -> Resu
         }
     };
     Ok(Response::json(200, &answer).or_trap().into())
+}
+
+fn done() -> Step {
+    Response::json(200, &json!({ "read": 0 })).or_trap().into()
 }
 
 /// Rows of sixteen numbers, counting up from 0.

@@ -17,6 +17,9 @@ pub(crate) fn answer(path: &str, request: &Request) -> Result<Option<Step>, Reje
         "/header" => return Ok(Some(header(request).or_trap().into())),
         "/log" => log(request)?,
         "/stdout" => write_out(),
+        "/endless-line" => endless_line(query::number(request, "bytes", 1)?),
+        #[cfg(target_arch = "wasm32")]
+        "/flood" => flood(query::value(request, "how").as_deref()),
         "/sealed" => outcome(write_after_giving(), "ok"),
         "/big-tensor" => {
             let bytes = query::number(request, "bytes", 1)?;
@@ -70,6 +73,28 @@ fn write_out() -> Value {
     println!("the probe on standard output");
     eprintln!("the probe on standard error");
     json!({ "written": true })
+}
+
+/// One line without an end, as a library would write it.
+fn endless_line(bytes: usize) -> Value {
+    use std::io::Write as _;
+    let piece = [FILL; 1 << 12];
+    let written = (0..bytes / piece.len()).try_for_each(|_| std::io::stdout().write_all(&piece));
+    tried(written.map(|()| "written".to_owned()))
+}
+
+/// Standard output without the manners of a library, which asks how much may be written.
+#[cfg(target_arch = "wasm32")]
+fn flood(how: Option<&str>) -> Value {
+    const FLOOD_BYTES: usize = 100 << 20;
+    let stream = wasip2::cli::stdout::get_stdout();
+    let written = match how {
+        Some("zeroes") => stream.write_zeroes(u64::MAX),
+        Some("blocking") => stream.blocking_write_and_flush(&vec![FILL; FLOOD_BYTES]),
+        Some("random") => return json!(wasip2::random::random::get_random_bytes(u64::MAX).len()),
+        _ => stream.write(&vec![FILL; FLOOD_BYTES]),
+    };
+    json!(format!("{written:?}"))
 }
 
 fn write_after_giving() -> Result<(), Failure> {
