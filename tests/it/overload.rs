@@ -17,7 +17,12 @@ fn is_shed(answer: &Answer, status: u16, code: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue() {
-    let changes = [("max_batch_size = 8", "max_batch_size = 1"), ("max_queue_size = 16", "max_queue_size = 1")];
+    let changes = [
+        ("max_batch_size = 8", "max_batch_size = 1"),
+        ("max_queue_size = 16", "max_queue_size = 1"),
+        // However slow the machine: who waits is served.
+        ("queue_timeout_ms = 2000", "queue_timeout_ms = 60000"),
+    ];
     let host = TestHost::new().probe().changed_model("slow", &changes).start().await;
     let answers = join_all((0..12).map(|_| host.call("probe/slow", ""))).await;
     let (served, shed): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.status == 200);
