@@ -25,8 +25,8 @@ const COMPOSERS: [&str; 5] = ["boot.rs", "config.rs", "lib.rs", "main.rs", "buil
 /// Crates that stay where they are named here (starts of paths).
 const CRATES: [(&str, &[&str]); 16] = [
     ("axum", &["host/http/"]),
-    ("hyper", &["host/http/", "host/cli/bench/"]),
-    ("hyper_util", &["host/http/", "host/cli/bench/"]),
+    ("hyper", &["host/http/", "host/cli/"]),
+    ("hyper_util", &["host/http/", "host/cli/"]),
     ("tower", &["host/http/"]),
     ("http_body", &["host/http/"]),
     ("http_body_util", &["host/http/", "host/cli/bench/"]),
