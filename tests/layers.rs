@@ -25,10 +25,10 @@ const COMPOSERS: [&str; 5] = ["boot.rs", "config.rs", "lib.rs", "main.rs", "buil
 /// Crates that stay where they are named here (starts of paths).
 const CRATES: [(&str, &[&str]); 23] = [
     ("axum", &["host/http/"]),
-    ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/bench/"]),
-    ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/bench/"]),
+    ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
+    ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_rustls", &["host/telemetry/otlp/collector.rs"]),
-    ("rustls", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/trust.rs"]),
+    ("rustls", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("tower", &["host/http/"]),
     ("tokio_rustls", &["host/http/"]),
     ("http_body", &["host/http/"]),

@@ -116,7 +116,8 @@ fn names(lines: &[Line], axis: &Axis, svg: &mut String) {
     let mut ends: Vec<_> = ends.collect();
     ends.sort_by(|a, b| a.0.total_cmp(&b.0));
     let spare = (HEIGHT - BOTTOM - TOP) - NAME_HEIGHT * ends.len() as f64;
-    if spare < 0.0 {
+    // One line alone is what the title says.
+    if spare < 0.0 || lines.len() < 2 {
         return;
     }
     let mut lowest = TOP;

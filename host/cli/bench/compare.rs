@@ -141,7 +141,6 @@ fn notes(old: &Saved, new: &Saved, common: usize) -> Vec<String> {
             notes.push(format!("{what}: {old} then, {new} now"));
         }
     };
-    let text = |value: &serde_json::Value| value.to_string();
     differ("target", old.target.url.clone(), new.target.url.clone());
     differ("HTTP", old.target.http.clone(), new.target.http.clone());
     differ("bytes of bodies", old.target.body_bytes.to_string(), new.target.body_bytes.to_string());
@@ -151,13 +150,14 @@ fn notes(old: &Saved, new: &Saved, common: usize) -> Vec<String> {
         format!("{} × {}", new.machine.cores, new.machine.cpu),
     );
     differ("tenon", old.tenon.clone(), new.tenon.clone());
-    let settings = |saved: &Saved| {
-        let mut settings = serde_json::to_value(&saved.settings).unwrap_or_default();
+    let settings = |saved: &Saved| serde_json::to_value(&saved.settings).unwrap_or_default();
+    let (then, now) = (settings(old), settings(new));
+    for (name, value) in then.as_object().into_iter().flatten() {
         // More turns are no other way of measuring.
-        settings["repeat"].take();
-        text(&settings)
-    };
-    differ("settings", settings(old), settings(new));
+        if name != "repeat" {
+            differ(name, value.to_string(), now[name].to_string());
+        }
+    }
     let alone = old.cells.len() + new.cells.len() - 2 * common;
     if alone > 0 {
         notes.push(format!("{alone} cells are in one of the runs alone"));

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::chart::{Axis, Line, draw, escape};
 use super::saved::{Latency, Saved, SavedCell};
-use super::table::figure;
+use super::table::{bodies, figure};
 
 /// Points of a curve for each power of ten of `1 / (1 - percentile)`.
 const POINTS_PER_DECADE: usize = 40;
@@ -20,9 +20,10 @@ body{font:15px/1.5 system-ui,sans-serif;color:var(--text);background:var(--back)
 h1{font-size:1.4rem;margin:0}h2{font-size:1.05rem;margin:2rem 0 .3rem}p{margin:.3rem 0;color:var(--dim)}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:1rem}
 svg{width:100%;height:auto}.grid{stroke:var(--grid)}.tick{stroke:var(--dim);fill:none}
-.line{fill:none;stroke-width:2;stroke-linejoin:round;stroke:color-mix(in oklab,var(--b) var(--s),var(--a))}
-.dot,.name{fill:color-mix(in oklab,var(--b) var(--s),var(--a))}
-svg text{font-size:12px;fill:var(--dim)}svg .name{fill:color-mix(in oklab,var(--b) var(--s),var(--a))}
+.line{fill:none;stroke-width:2;stroke-linejoin:round;stroke:color-mix(in oklch,var(--b) var(--s),var(--a))}
+.dot,.name{fill:color-mix(in oklch,var(--b) var(--s),var(--a))}
+svg text{font-size:12px;fill:var(--dim)}svg .name{fill:color-mix(in oklch,var(--b) var(--s),var(--a))}
+.two text{font-size:19px}.two .line{stroke-width:3}
 .y{text-anchor:end}.x{text-anchor:middle}
 .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums;width:100%}
 th,td{text-align:right;padding:.25rem .6rem;border-bottom:1px solid var(--grid);white-space:nowrap}th{color:var(--dim);font-weight:500}
@@ -61,12 +62,11 @@ fn conditions(saved: &Saved) -> String {
     };
     let turns = if settings.repeat > 1 { format!(", {} turns", settings.repeat) } else { String::new() };
     format!(
-        "{} loop, {long}{turns}, after {} s of warm-up; HTTP/{}, {} bodies of {} bytes in all. {}, driven from {} × {}. tenon {}.",
+        "{} loop, {long}{turns}, after {} s of warm-up; HTTP/{}{}. {}, driven from {} × {}. tenon {}.",
         settings.kind,
         settings.warm_up_s,
         target.http,
-        target.bodies,
-        target.body_bytes,
+        bodies(target),
         saved.when,
         machine.cores,
         machine.cpu,
@@ -97,12 +97,11 @@ fn curves(saved: &Saved) -> String {
     };
     let lines: Vec<_> = saved.cells.iter().enumerate().filter_map(line).collect();
     let values: Vec<f64> = lines.iter().flat_map(|line| line.points.iter().map(|(_, value)| *value)).collect();
+    let half = 2.0_f64.log10();
     let places =
-        [(0.0, "0 %"), (0.5, ""), (1.0, "90 %"), (2.0, "99 %"), (3.0, "99.9 %"), (4.0, "99.99 %"), (5.0, "99.999 %")];
-    let half = (1.0_f64 / 0.5).log10();
-    let places = places.map(|(at, name)| if name.is_empty() { (half, "50 %") } else { (at, name) });
-    let places: Vec<_> =
-        places.into_iter().filter(|(at, _)| *at <= decades).map(|(at, name)| (at / decades, name.to_owned())).collect();
+        [(half, "50 %"), (1.0, "90 %"), (2.0, "99 %"), (3.0, "99.9 %"), (4.0, "99.99 %"), (DECADES_MAX, "99.999 %")];
+    let shown = places.into_iter().filter(|(at, _)| *at <= decades);
+    let places: Vec<_> = shown.map(|(at, name)| (at / decades, name.to_owned())).collect();
     draw("Latency by percentile", &Axis::log(values.into_iter()), &places, &lines)
 }
 

@@ -2,20 +2,25 @@
 //!
 //! It shows saved figures and adds none.
 
-use super::saved::{Latency, Saved, SavedCell};
+use super::saved::{Latency, Saved, SavedCell, SavedTarget};
 use crate::output::{self, MISSING};
 
 /// A generator that begins this much later than its schedule, at p99, is worth a word.
 const LAG_MS_MAX: f64 = 5.0;
 
-/// Everything that is printed after a run.
-pub(super) fn lines(saved: &Saved) -> Vec<String> {
-    let target = &saved.target;
-    let body = match (target.bodies, target.body_bytes) {
+/// What was sent, in a few words after a comma.
+pub(super) fn bodies(target: &SavedTarget) -> String {
+    match (target.bodies, target.body_bytes) {
         (_, 0) => String::new(),
         (1, bytes) => format!(", a body of {bytes} bytes"),
         (bodies, bytes) => format!(", {bodies} bodies of {bytes} bytes in all"),
-    };
+    }
+}
+
+/// Everything that is printed after a run.
+pub(super) fn lines(saved: &Saved) -> Vec<String> {
+    let target = &saved.target;
+    let body = bodies(target);
     let mut lines = vec![
         format!("{} {} (HTTP/{}{body}), latencies in ms", target.method, target.url, target.http),
         String::new(),

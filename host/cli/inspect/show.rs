@@ -4,13 +4,15 @@
 
 use super::Inspected;
 use super::component::Sizes;
-use super::contract::VERSION;
+use super::contract::{NAMESPACE, VERSION};
 use super::verdict::Import;
 use crate::failure::printable;
 use crate::output::{self, MISSING, state_style};
 
 /// Functions of one import that are named; the rest are counted.
 const FUNCTIONS_MAX: usize = 12;
+/// Imports that are looked at for their packages: a hostile component may have a million of them.
+const IMPORTS_MAX: usize = 2000;
 /// Imports and exports that are listed.
 const NAMES_MAX: usize = 200;
 
@@ -29,7 +31,7 @@ pub(super) fn lines(inspected: &Inspected) -> Vec<String> {
         lines.push(format!("stages: {stages} (contract {VERSION})"));
         lines.push(String::new());
         lines.push(imports(&verdict.imports));
-        let other = verdict.exports.iter().filter(|name| !name.starts_with(super::contract::NAMESPACE));
+        let other = verdict.exports.iter().filter(|name| !name.starts_with(NAMESPACE));
         let other: Vec<_> = other.take(NAMES_MAX).map(|name| printable(name)).collect();
         if !other.is_empty() {
             lines.push(format!("\nexports that Tenon does not look at: {}", other.join(", ")));
@@ -54,27 +56,54 @@ fn size(sizes: &Sizes) -> String {
     )
 }
 
+/// The contract's imports one by one, with what is used of them; all others by package, or there would be nothing else
+/// to see: a language's runtime imports a dozen interfaces of WASI.
 fn imports(imports: &[Import]) -> String {
-    let rows: Vec<_> = imports.iter().take(NAMES_MAX).map(row).collect();
+    let shown = imports.iter().take(IMPORTS_MAX);
+    let (own, others): (Vec<_>, Vec<_>) = shown.partition(|import| import.name.starts_with(NAMESPACE));
+    let mut rows: Vec<(String, &str, String)> =
+        own.into_iter().map(|import| (import.name.clone(), import.offer, some(&import.functions))).collect();
+    for import in others {
+        let (package, interface) = split(&import.name);
+        match rows.iter_mut().find(|(name, offer, _)| *name == package && *offer == import.offer) {
+            Some((.., interfaces)) => *interfaces = format!("{interfaces}, {interface}"),
+            None => rows.push((package, import.offer, interface)),
+        }
+    }
+    let more = rows.len().saturating_sub(NAMES_MAX) + imports.len().saturating_sub(IMPORTS_MAX);
+    let rows: Vec<_> =
+        rows.into_iter().take(NAMES_MAX).map(|(name, offer, used)| vec![name, here(offer), used]).collect();
     let mut table = output::table(&["import", "here", "used of it"], &rows);
-    if imports.len() > NAMES_MAX {
-        table.push_str(&format!("\n… and {} more", imports.len() - NAMES_MAX));
+    if more > 0 {
+        table.push_str(&format!("\n… and {more} more"));
     }
     table
 }
 
-fn row(import: &Import) -> Vec<String> {
-    let here = match import.offer {
+/// `wasi:cli/exit@0.2.6` as its package with the version, and the interface.
+fn split(name: &str) -> (String, String) {
+    let (path, version) = name.split_once('@').map_or((name, None), |(path, version)| (path, Some(version)));
+    let (package, interface) = path.split_once('/').unwrap_or((path, MISSING));
+    let package = version.map_or(package.to_owned(), |version| format!("{package}@{version}"));
+    (package, interface.to_owned())
+}
+
+fn here(offer: &str) -> String {
+    let here = match offer {
         "refuses" => "every call refuses",
         "not-offered" => "not offered",
         "type" => "a type",
         other => other,
     };
-    let mut functions = import.functions[..import.functions.len().min(FUNCTIONS_MAX)].join(", ");
-    if import.functions.len() > FUNCTIONS_MAX {
-        functions.push_str(&format!(" and {} more", import.functions.len() - FUNCTIONS_MAX));
+    here.to_owned()
+}
+
+fn some(functions: &[String]) -> String {
+    let mut some = functions[..functions.len().min(FUNCTIONS_MAX)].join(", ");
+    if functions.len() > FUNCTIONS_MAX {
+        some.push_str(&format!(" and {} more", functions.len() - FUNCTIONS_MAX));
     }
-    vec![import.name.clone(), here.to_owned(), functions]
+    if some.is_empty() { MISSING.to_owned() } else { some }
 }
 
 fn function(inspected: &Inspected, lines: &mut Vec<String>) {

@@ -252,13 +252,39 @@ fn saved_runs_are_compared_and_drawn() {
     }
 }
 
+#[test]
+fn http_2_is_spoken_where_it_is_asked_for() {
+    use hyper::{Request, Response, body::Incoming, server::conn::http2, service::service_fn};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+
+    async fn hello(request: Request<Incoming>) -> Result<Response<String>, hyper::Error> {
+        let there = request.version() == hyper::Version::HTTP_2 && request.uri().path() == "/x";
+        Ok(Response::builder().status(if there { 200 } else { 400 }).body("hello".to_owned()).unwrap())
+    }
+    let (send, address) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            send.send(listener.local_addr().unwrap()).unwrap();
+            loop {
+                let socket = TokioIo::new(listener.accept().await.unwrap().0);
+                let serving = http2::Builder::new(TokioExecutor::new()).serve_connection(socket, service_fn(hello));
+                tokio::spawn(serving);
+            }
+        });
+    });
+    let address = address.recv().unwrap();
+    let (saved, output) = measured(address, &["--http2", "--clients", "3", "-n", "90"]);
+    let cell = &saved["cells"][0];
+    assert_eq!((&cell["statuses"]["200"], &cell["connections"]), (&90.into(), &3.into()), "{}", stderr(&output));
+    assert_eq!(saved["target"]["http"], "2");
+}
+
 #[cfg(unix)]
 #[test]
 fn an_interrupt_shows_what_was_measured() {
     let address = serving(|_| http("200 OK", "", ""));
-    let (asked, first) = mpsc::channel();
-    let _ = asked.send(());
-    first.recv().unwrap();
     let url = format!("http://{address}/x");
     let mut child = tenon(&[&url, "--clients", "1,2", "--duration", "1h", "--json", "-"]);
     let child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
