@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 4] =
 const COMPOSERS: [&str; 5] = ["boot.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 13] = [
+const CRATES: [(&str, &[&str]); 14] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/"]),
     ("hyper_util", &["host/http/"]),
@@ -35,6 +35,7 @@ const CRATES: [(&str, &[&str]); 13] = [
     ("tokenizers", &["host/sandbox/tokenizer.rs", "host/sandbox/host_calls/"]),
     ("tch", &["host/engine/torch/", "training/"]),
     ("prometheus", &["host/telemetry.rs"]),
+    ("rustix", &["host/boot.rs"]),
     ("anyhow", &["host/main.rs", "host/boot.rs", "training/"]),
     ("clap", &["host/main.rs", "host/config.rs", "host/cli/", "training/"]),
 ];
