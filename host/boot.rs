@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use crate::{
-    config::Config,
+    config::{self, Config},
     engine::{self, Engine},
     function::{Admission, Deployer, Folder, Functions, LOOK_EVERY, Runtime},
     http::{self, Server, Tls, Token},
@@ -67,7 +67,7 @@ pub async fn start_with(
     let schemes = [&data_tls, &control_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
     let engine = start_engine(config.engine.clone(), backend, telemetry.clone()).await?;
     let sandbox = Sandbox::new(config.sandbox.clone(), engine.staging()).context("the sandbox could not be set up")?;
-    let guests = guest_threads(config.threads.guests())?;
+    let guests = guest_threads(&config.threads)?;
     let functions = Arc::new(Functions::default());
     let permits = sandbox.permits().clone();
     let deployer = Arc::new(Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits.clone()));
@@ -135,9 +135,18 @@ async fn start_engine(
     Ok(tokio::task::spawn_blocking(load).await.context("loading models panicked")??)
 }
 
-fn guest_threads(count: usize) -> Result<Guests> {
+/// Threads that stand back: who meets a long guest on its core should not wait for the end of that guest's turn.
+fn guest_threads(config: &config::Threads) -> Result<Guests> {
+    let niceness = i32::from(config.guests_niceness);
+    let stand_back = move || {
+        // On Linux this is the calling thread's alone. Where it is not allowed, guests only run as others do.
+        if let Err(error) = rustix::process::nice(niceness) {
+            tracing::warn!(%error, "the guests' threads cannot stand back behind others");
+        }
+    };
     let threads = Builder::new_multi_thread()
-        .worker_threads(count)
+        .on_thread_start(stand_back)
+        .worker_threads(config.guests())
         .max_blocking_threads(GUEST_BLOCKING_THREADS)
         .thread_name("guests")
         .enable_time()

@@ -81,13 +81,21 @@ pub struct Config {
 }
 
 /// Sizes of the sets of threads; 0 stands for "from the number of cores".
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Threads {
     /// Connections, HTTP, timers, and guests that need no more than a millisecond.
     pub reactor: usize,
     /// Guests, with their host calls, that need more.
     pub guests: usize,
+    /// How far these stand back behind all other threads: their niceness, 0 to 19.
+    pub guests_niceness: u8,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self { reactor: 0, guests: 0, guests_niceness: 10 }
+    }
 }
 
 impl Threads {
@@ -192,6 +200,13 @@ impl Config {
         const MAX_THREADS: usize = 1024;
         if self.threads.reactor > MAX_THREADS || self.threads.guests > MAX_THREADS {
             return Err(ConfigError::Value(format!("threads.reactor and threads.guests are at most {MAX_THREADS}")));
+        }
+        const MAX_NICENESS: u8 = 19;
+        if self.threads.guests_niceness > MAX_NICENESS {
+            let found = self.threads.guests_niceness;
+            return Err(ConfigError::Value(format!(
+                "threads.guests_niceness must be 0 to {MAX_NICENESS}, not {found}"
+            )));
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 4] =
 const COMPOSERS: [&str; 5] = ["boot.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 23] = [
+const CRATES: [(&str, &[&str]); 24] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
@@ -42,6 +42,7 @@ const CRATES: [(&str, &[&str]); 23] = [
     ("prost", &["host/telemetry/otlp/"]),
     ("histogram", &["host/telemetry/window.rs"]),
     ("tracing_subscriber", &["host/telemetry/logs.rs"]),
+    ("rustix", &["host/boot.rs", "host/cli/bench/"]),
     ("anyhow", &["host/main.rs", "host/boot.rs", "training/"]),
     ("wasmparser", &["host/cli/inspect/"]),
     ("wit_parser", &["host/cli/inspect/"]),
