@@ -156,7 +156,13 @@ impl Waiting {
                     let wait = self.wake.wait_timeout(state, ready.saturating_duration_since(now));
                     wait.unwrap_or_else(PoisonError::into_inner).0
                 }
-                Decision::Idle => self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Decision::Idle => {
+                    drop(self.wake.wait(state).unwrap_or_else(PoisonError::into_inner));
+                    // Where the waker wants this core, it goes on first, and what else it has to queue comes into the
+                    // same batch. Where there is a core for both, this returns at once.
+                    std::thread::yield_now();
+                    self.state()
+                }
             };
         }
     }
