@@ -17,6 +17,10 @@ mod wire;
 
 use std::{path::Path, time::Duration};
 
+/// As the host has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What is measured, by name.
 const PARTS: [(&str, fn()); 9] = [
     ("instance", instance::measure),
