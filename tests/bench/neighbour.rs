@@ -62,6 +62,7 @@ pub(crate) fn measure() {
 }
 
 /// The neighbour's p99 in microseconds over one window.
+#[allow(clippy::disallowed_methods, reason = "a client on threads of its own")]
 fn neighbour(host: SocketAddr, request: &[u8]) -> f64 {
     let begin = Instant::now() + Duration::from_millis(10);
     let requests = RATE * WINDOW.as_secs() as u32;

@@ -35,6 +35,7 @@ fn seeds(target: &str) -> Vec<Vec<u8>> {
 }
 
 /// Tries a property on as many cases as are asked for.
+#[allow(clippy::print_stdout, reason = "`make soak` shows how far it is")]
 fn cases<S: Strategy>(target: &'static str, strategy: &S, property: impl Fn(S::Value) -> TestCaseResult) {
     let wanted = std::env::var("PROPTEST_CASES").ok().and_then(|count| count.parse().ok());
     // The path is wanted as text that lives as long as the process.

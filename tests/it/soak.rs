@@ -41,6 +41,7 @@ async fn invoke(host: &Served, callers: &mut [Raw], each: usize) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::print_stdout, reason = "`make soak` shows how far it is")]
 async fn memory_is_flat() {
     let wanted = std::env::var("SOAK_INVOCATIONS").ok().map(|count| count.parse::<usize>().unwrap());
     let invocations = wanted.unwrap_or(INVOCATIONS);

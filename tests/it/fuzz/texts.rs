@@ -50,9 +50,10 @@ const TOKENS: &[&str] = &[
     "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
 ];
 
-/// The text of a table that means the same: read as TOML and written out.
-fn again(text: &str) -> String {
-    toml::to_string(&text.parse::<toml::Table>().unwrap()).unwrap()
+/// The text of a table that means the same: read as TOML and written out. None where a number is larger than a table
+/// holds, though not than a setting may be.
+fn again(text: &str) -> Option<String> {
+    text.parse::<toml::Table>().ok().map(|table| toml::to_string(&table).unwrap())
 }
 
 fn function_toml(bytes: &[u8]) -> TestCaseResult {
@@ -66,8 +67,10 @@ fn function_toml(bytes: &[u8]) -> TestCaseResult {
             prop_assert!(limits.body_bytes > 0 && limits.body_bytes <= host.max_body_bytes);
             prop_assert!(limits.cpu_ms > 0 && limits.max_rows > 0 && limits.max_steps > 0);
             prop_assert!(!manifest.component.contains('/') && manifest.models.len() <= 16);
-            let same = Manifest::read(&again(&text), &host);
-            prop_assert_eq!(format!("{manifest:?}"), format!("{:?}", same.unwrap()));
+            if let Some(again) = again(&text) {
+                let same = Manifest::read(&again, &host);
+                prop_assert_eq!(format!("{manifest:?}"), format!("{:?}", same.unwrap()));
+            }
         }
     }
     Ok(())
@@ -80,7 +83,9 @@ fn model_toml(bytes: &[u8]) -> TestCaseResult {
         Ok(signature) => {
             prop_assert!(!signature.inputs.is_empty() && !signature.outputs.is_empty());
             prop_assert!(signature.dimensions.iter().all(|(_, max)| *max > 0));
-            prop_assert_eq!(Ok(signature), engine::signature(&again(&text)));
+            if let Some(again) = again(&text) {
+                prop_assert_eq!(Ok(signature), engine::signature(&again));
+            }
         }
     }
     Ok(())
@@ -97,7 +102,9 @@ fn tenon_toml(file: &std::path::Path, bytes: &[u8]) -> TestCaseResult {
         Ok(config) => {
             prop_assert!(config.sandbox.max_instances > 0 && config.http.max_connections > 0);
             prop_assert!(config.limits.tenant_memory_bytes <= config.limits.host_memory_bytes);
-            prop_assert_eq!(format!("{config:?}"), format!("{:?}", read(&again(&text)).unwrap()));
+            if let Some(again) = again(&text) {
+                prop_assert_eq!(format!("{config:?}"), format!("{:?}", read(&again).unwrap()));
+            }
         }
     }
     Ok(())
