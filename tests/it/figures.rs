@@ -2,7 +2,10 @@
 
 use std::{io::Write as _, process::Stdio};
 
+use tenon_host::telemetry::Protocol;
+
 use crate::{
+    collector::Collector,
     programs::program,
     support::{Answer, TestHost, eventually},
 };
@@ -88,11 +91,18 @@ async fn every_answer_tells_where_its_time_went() {
 #[tokio::test(flavor = "multi_thread")]
 async fn promtool_has_nothing_to_say_about_the_metrics() {
     let Some(mut promtool) = program("promtool", "prometheus") else { return };
-    let host = TestHost::new().probe().start().await;
+    let collector = Collector::start(Protocol::Http).await;
+    let host = TestHost::new().probe().config(|config| collector.configure(config)).start().await;
     for path in ["probe/rows?n=3", "probe/reject?status=400", "probe/trap"] {
         host.call(path, "").await;
     }
+    let drain = host.client.post(format!("{}/admin/v1/drain", host.control)).bearer_auth(host.token());
+    assert_eq!(drain.send().await.unwrap().status(), 202);
+    host.call("probe/state", "").await.is_problem(503, "draining");
+    eventually("spans are sent", async || host.sum("tenon_otlp_messages_total") > 0.0).await;
     let answer = host.control("/metrics").await;
+    // A metric without a sample is not on the page, and would not be checked.
+    assert!(answer.text().lines().filter(|line| line.starts_with("# TYPE")).count() >= 16, "{}", answer.text());
     promtool.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut check = promtool.spawn().unwrap();
     check.stdin.take().unwrap().write_all(&answer.body).unwrap();
