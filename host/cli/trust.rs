@@ -4,10 +4,12 @@
 //! to believe everybody: whoever has the host's certificate can name it, and needs no such way.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
-use rustls::{AlertDescription, CertificateError, Error as TlsError};
+use rustls::pki_types::CertificateDer;
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error as TlsError, RootCertStore, crypto};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::failure::{Exit, Failure};
@@ -55,6 +57,24 @@ impl Trust {
     pub(crate) fn tls(&self) -> TlsConfig {
         TlsConfig::builder().root_certs(self.0.clone()).build()
     }
+
+    /// The same for connections that somebody else makes, to speak `protocol` (its name in ALPN) over them.
+    pub(crate) fn client(&self, protocol: &[u8]) -> Result<ClientConfig, Failure> {
+        let mut roots = RootCertStore::empty();
+        match &self.0 {
+            // What is no certificate of an authority is left out, as ureq does it: then nobody is believed on its word.
+            RootCerts::Specific(given) => {
+                roots.add_parsable_certificates(given.iter().map(|given| CertificateDer::from(given.der())));
+            }
+            _ => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Failure::new(Exit::Tenon, format!("TLS could not be set up: {error}")))?;
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Ok(config)
+    }
 }
 
 /// What a failed question says about TLS, where that is why it failed.
@@ -64,8 +84,21 @@ pub(crate) fn failure(error: &ureq::Error, base: &str) -> Option<Failure> {
         ureq::Error::Io(error) => error.get_ref()?.downcast_ref::<TlsError>()?,
         _ => return None,
     };
+    Some(told(error, base))
+}
+
+/// What a handshake that failed says.
+pub(crate) fn handshake(error: &io::Error, base: &str) -> Failure {
+    match error.get_ref().and_then(|error| error.downcast_ref::<TlsError>()) {
+        Some(error) => told(error, base),
+        None => Failure::new(Exit::Environment, format!("no TLS connection to {base}: {error}"))
+            .hint("check the address and the port, and whether TLS is spoken there"),
+    }
+}
+
+fn told(error: &TlsError, base: &str) -> Failure {
     let failure = |message: String| Failure::new(Exit::Environment, message);
-    Some(match error {
+    match error {
         TlsError::InvalidCertificate(CertificateError::UnknownIssuer) => failure(format!(
             "the certificate of {base} is from an authority that is not known here"
         ))
@@ -83,8 +116,12 @@ pub(crate) fn failure(error: &ureq::Error, base: &str) -> Option<Failure> {
             failure(format!("{base} and this program have no kind of TLS in common: {error}"))
                 .hint("hosts and clients of Tenon speak TLS 1.2 and 1.3")
         }
+        TlsError::NoApplicationProtocol | TlsError::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            failure(format!("what answers at {base} does not speak this version of HTTP over TLS"))
+                .hint("ask for the other one: with --http2, or without it")
+        }
         error => failure(format!("no TLS connection to {base}: {error}")).hint("check the address and the port"),
-    })
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use hyper::http::Uri;
+use hyper::http::uri::Scheme;
+use rustls::pki_types::ServerName;
 
 use crate::client::Host;
 use crate::failure::{Exit, Failure};
@@ -31,10 +33,14 @@ pub(super) struct Endpoint {
     /// The first address that the name resolves to: every connection goes to the same one, and no cell pays for
     /// looking it up.
     pub(super) address: SocketAddr,
+    /// For `https://` the name that the certificate has to be for.
+    pub(super) secure: Option<ServerName<'static>>,
 }
 
 /// The port of `http://` where none is named.
 const HTTP_PORT: u16 = 80;
+/// The port of `https://` where none is named.
+const HTTPS_PORT: u16 = 443;
 
 impl Goal {
     /// Reads a function's name or a URL; the error is a sentence that names the place.
@@ -43,8 +49,8 @@ impl Goal {
             return Target::parse(text).map(Self::Function);
         }
         let uri: Uri = text.parse().map_err(|error| format!("`{text}` is not a URL: {error}"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(format!("`{text}`: only http:// is driven here"));
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err(format!("`{text}`: only http:// and https:// are driven here"));
         }
         match uri.host() {
             None | Some("") => Err(format!("`{text}` names no host")),
@@ -61,7 +67,11 @@ impl Goal {
         let uri: Uri =
             url.parse().map_err(|error| Failure::new(Exit::Usage, format!("`{url}` is not a URL: {error}")))?;
         let name = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = uri.port_u16().unwrap_or(HTTP_PORT);
+        let secure = (uri.scheme() == Some(&Scheme::HTTPS)).then(|| ServerName::try_from(name.clone()));
+        let secure = secure.transpose().map_err(|error| {
+            Failure::new(Exit::Usage, format!("no certificate can be for the name in {url}: {error}"))
+        })?;
+        let port = uri.port_u16().unwrap_or(if secure.is_some() { HTTPS_PORT } else { HTTP_PORT });
         let unknown = |why: String| {
             Failure::new(Exit::Environment, format!("the name in {url} does not resolve{why}"))
                 .hint("check the URL, or --host and TENON_HOST")
@@ -70,7 +80,7 @@ impl Goal {
         let address = found.next().ok_or_else(|| unknown(String::new()))?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         let authority = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
-        Ok(Endpoint { url, authority, path, address })
+        Ok(Endpoint { url, authority, path, address, secure })
     }
 }
 
@@ -85,11 +95,16 @@ mod tests {
             ("demo/echo/a?b=1", "http://127.0.0.1:9/v1/functions/demo/echo/a?b=1", "/v1/functions/demo/echo/a?b=1", 9),
             ("http://127.0.0.1:81/x", "http://127.0.0.1:81/x", "/x", 81),
             ("http://[::1]", "http://[::1]/", "/", HTTP_PORT),
+            ("https://[::1]", "https://[::1]/", "/", HTTPS_PORT),
+            ("HTTPS://127.0.0.1:82/x", "https://127.0.0.1:82/x", "/x", 82),
         ] {
             let endpoint = Goal::parse(text).unwrap().resolve(&host).unwrap();
             assert_eq!((endpoint.url.as_str(), endpoint.path.as_str(), endpoint.address.port()), (url, path, port));
+            assert_eq!(endpoint.secure.is_some(), url.starts_with("https"), "{url}");
         }
-        for text in ["demo", "ftp://x/", "http:///x", "https://x/"] {
+        let host = Host::parse("https://127.0.0.1:9").unwrap();
+        assert!(Goal::parse("demo/echo").unwrap().resolve(&host).unwrap().secure.is_some());
+        for text in ["demo", "ftp://x/", "http:///x", "https:///x"] {
             assert!(Goal::parse(text).is_err(), "{text}");
         }
     }

@@ -35,14 +35,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 pub(crate) use flags::BenchFlags;
 
 use crate::client::Host;
 use crate::failure::{Exit, Failure, Stop};
-use crate::output;
+use crate::{output, trust};
 use bodies::Requests;
 use flags::Load;
 use goal::{Endpoint, Goal};
@@ -54,7 +55,7 @@ use wire::Wire;
 
 /// Without `--duration` and `--requests`.
 const DURATION: Duration = Duration::from_secs(10);
-/// Whether anybody listens is found out within this time.
+/// Whether anybody listens is found out within this time, and within this time again whether they are who was asked.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interrupts that are remembered until somebody looks; the second ends the program.
 const INTERRUPTS: usize = 4;
@@ -87,20 +88,21 @@ fn measure(host: &Host, flags: &BenchFlags, goal: &Goal) -> Result<Saved, Stop> 
     let requests = Arc::new(Requests::new(&flags.body, &endpoint, flags.http2)?);
     let open = matches!(loads[0], Load::Open(_));
     machine::allow_connections(connections(&loads, flags))?;
-    somebody_listens(&endpoint)?;
+    let wire = Wire::new(endpoint, host.trust(), flags.http2, flags.timeout)?;
+    somebody_listens(&wire)?;
     let duration = flags.requests.is_none().then(|| flags.duration.unwrap_or(DURATION));
     let mut saved = Saved {
         format: FORMAT.to_owned(),
         tenon: env!("CARGO_PKG_VERSION").to_owned(),
         when: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
-        target: target(&endpoint, &requests, flags.http2),
+        target: target(&wire.endpoint, &requests, flags.http2),
         machine: machine::machine(),
         settings: settings(flags, duration, open),
         interrupted: false,
         cells: Vec::new(),
     };
     let plan = Plan {
-        wire: Wire { endpoint, http2: flags.http2, timeout: flags.timeout },
+        wire,
         requests,
         warm_up: flags.warm_up,
         duration,
@@ -119,9 +121,7 @@ fn measure(host: &Host, flags: &BenchFlags, goal: &Goal) -> Result<Saved, Stop> 
 
 /// Drives the matrix as often as asked, cell by cell in turns: what drifts meanwhile meets all cells alike.
 fn drive(plan: &Plan, loads: &[Load], repeat: u32) -> Result<Vec<Vec<Driven>>, Stop> {
-    let failed = |error: io::Error| Failure::new(Exit::Environment, format!("no reactor: {error}"));
-    let runtime = Builder::new_current_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(async {
+    reactor()?.block_on(async {
         let (send, mut interrupts) = mpsc::channel(INTERRUPTS);
         tokio::spawn(async move { while tokio::signal::ctrl_c().await.is_ok() && send.send(()).await.is_ok() {} });
         let mut all: Vec<Vec<Driven>> = loads.iter().map(|_| Vec::new()).collect();
@@ -142,6 +142,11 @@ fn drive(plan: &Plan, loads: &[Load], repeat: u32) -> Result<Vec<Vec<Driven>>, S
     })
 }
 
+fn reactor() -> Result<Runtime, Failure> {
+    let failed = |error: io::Error| Failure::new(Exit::Environment, format!("no reactor: {error}"));
+    Builder::new_current_thread().enable_all().build().map_err(failed)
+}
+
 fn name(load: Load, turn: u32, repeat: u32) -> String {
     let load = match load {
         Load::Closed(clients) => format!("{clients} clients"),
@@ -158,10 +163,15 @@ fn connections(loads: &[Load], flags: &BenchFlags) -> u64 {
     most.max().unwrap_or_default().into()
 }
 
-/// A run against nobody would be a table of errors.
-fn somebody_listens(endpoint: &Endpoint) -> Result<(), Failure> {
+/// A run against nobody, or against somebody who is not believed, would be a table of errors.
+fn somebody_listens(wire: &Wire) -> Result<(), Failure> {
+    let endpoint = &wire.endpoint;
     match TcpStream::connect_timeout(&endpoint.address, CONNECT_TIMEOUT) {
-        Ok(_) => Ok(()),
+        Ok(socket) => {
+            let greeted = reactor()?.block_on(async { timeout(CONNECT_TIMEOUT, wire.greet(socket)).await });
+            let greeted = greeted.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            greeted.map_err(|error| trust::handshake(&error, &format!("https://{}", endpoint.authority)))
+        }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Err(Failure::new(Exit::Environment, format!("nothing listens at {} ({})", endpoint.address, endpoint.url))
                 .hint("start a host with `tenon serve`, or name another with --host, TENON_HOST or a URL"))

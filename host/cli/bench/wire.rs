@@ -2,9 +2,12 @@
 //! have reached the server.
 //!
 //! It tells how a request ended and keeps nothing of an answer but its status, its length, an error's code and when to
-//! come again. `connect` is the one place that would learn another transport.
+//! come again. `connect` is the one place that would learn another transport. Whom to believe over TLS is said elsewhere.
 
 use std::future::Future;
+use std::io;
+use std::net;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +16,19 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::http::{HeaderMap, Request, Response, header};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, Error as TlsError};
 use serde::Deserialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::goal::Endpoint;
+use crate::failure::Failure;
+use crate::trust::Trust;
 
 /// As much of an error's body as is looked at for its code.
 const PROBLEM_BYTES_MAX: usize = 16 * 1024;
@@ -26,6 +36,9 @@ const PROBLEM_BYTES_MAX: usize = 16 * 1024;
 const CODE_CHARS_MAX: usize = 64;
 /// Longer waits than this are cut: nobody measures for longer.
 const RETRY_AFTER_MAX_S: u64 = 3600;
+/// The protocols' names in ALPN.
+const HTTP_1: &[u8] = b"http/1.1";
+const HTTP_2: &[u8] = b"h2";
 
 /// An answer, as far as it is counted.
 #[derive(Debug)]
@@ -71,6 +84,15 @@ pub(super) struct Wire {
     pub(super) http2: bool,
     /// For one request, with its connection where one has to be made.
     pub(super) timeout: Duration,
+    tls: Option<Tls>,
+}
+
+/// TLS as all connections of a run speak it; later ones may resume what earlier ones agreed on.
+#[derive(Clone, Debug)]
+struct Tls {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    http2: bool,
 }
 
 /// One client's place on the wire: a connection where there is one.
@@ -107,7 +129,37 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for OnThisThread {
     }
 }
 
+impl Tls {
+    async fn shake_hands(&self, socket: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let stream = TlsConnector::from(self.config.clone()).connect(self.name.clone(), socket).await?;
+        // HTTP/1.1 needs no ALPN, HTTP/2 over TLS is spoken with servers alone that agreed to it.
+        if self.http2 && stream.get_ref().1.alpn_protocol() != Some(HTTP_2) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, TlsError::NoApplicationProtocol));
+        }
+        Ok(stream)
+    }
+}
+
 impl Wire {
+    /// How `endpoint` is reached, and believed on the word of `trust` where its URL says https.
+    pub(super) fn new(endpoint: Endpoint, trust: &Trust, http2: bool, timeout: Duration) -> Result<Self, Failure> {
+        let tls = match endpoint.secure.clone() {
+            Some(name) => {
+                let config = trust.client(if http2 { HTTP_2 } else { HTTP_1 })?;
+                Some(Tls { config: Arc::new(config), name, http2 })
+            }
+            None => None,
+        };
+        Ok(Self { endpoint, http2, timeout, tls })
+    }
+
+    /// Whether who listens behind `socket` is to be driven: the handshake, made once for its error's sake.
+    pub(super) async fn greet(&self, socket: net::TcpStream) -> io::Result<()> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        socket.set_nonblocking(true)?;
+        tls.shake_hands(TcpStream::from_std(socket)?).await.map(drop)
+    }
+
     /// A client without a connection yet.
     pub(super) fn client(&self) -> Client<'_> {
         Client { wire: self, connection: None, connections: 0 }
@@ -116,7 +168,17 @@ impl Wire {
     async fn connect(&self) -> Result<Connection, Missed> {
         let socket = TcpStream::connect(self.endpoint.address).await.map_err(|_| Missed::Connect)?;
         socket.set_nodelay(true).map_err(|_| Missed::Connect)?;
-        let io = TokioIo::new(socket);
+        match &self.tls {
+            None => self.speak(socket).await,
+            Some(tls) => self.speak(tls.shake_hands(socket).await.map_err(|_| Missed::Connect)?).await,
+        }
+    }
+
+    async fn speak<S>(&self, stream: S) -> Result<Connection, Missed>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let io = TokioIo::new(stream);
         let broken = |_| Missed::Broken;
         Ok(if self.http2 {
             let (sender, connection) = http2::handshake(OnThisThread, io).await.map_err(broken)?;
@@ -149,7 +211,8 @@ impl Client<'_> {
             };
             if fresh {
                 self.connections += 1;
-                self.connection = Some(self.wire.connect().await?);
+                // Boxed, because it is large and every request's future would carry it.
+                self.connection = Some(Box::pin(self.wire.connect()).await?);
             }
             let connection = self.connection.as_mut().ok_or(Missed::Connect)?;
             match connection.send(request).await {
