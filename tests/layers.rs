@@ -30,7 +30,7 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("hyper_rustls", &["host/telemetry/otlp/collector.rs"]),
     ("rustls", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("tower", &["host/http/"]),
-    ("tokio_rustls", &["host/http/"]),
+    ("tokio_rustls", &["host/http/", "host/cli/"]),
     ("http_body", &["host/http/"]),
     ("http_body_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/bench/"]),
     ("wasmtime", &["host/sandbox/"]),

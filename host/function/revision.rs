@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -15,8 +15,9 @@ use super::{
     snapshot::{Models, Snapshot},
 };
 use crate::{
-    account::{Account, Holder},
+    account::{Account, Holder, Used},
     engine::{Engine, EngineError, ModelReference},
+    invocation::Invocation,
     sandbox::{Plugin, Refusal, Sandbox, TextModel, TokenizerError, Tokenizers},
     telemetry::{FunctionMetrics, Telemetry},
 };
@@ -38,28 +39,33 @@ pub struct Revision {
     pub(super) plugin: Arc<Plugin>,
     pub(super) metrics: FunctionMetrics,
     pub(super) tenant_account: Arc<Account>,
-    lately_long: LatelyLong,
+    mean_time: MeanTime,
 }
 
-/// After a long invocation of a revision so many more begin where long ones belong.
-const AFTER_A_LONG_ONE: u32 = 32;
+/// From this mean on invocations begin where long ones belong: several times what handing them over and back costs.
+const LONG_NS: u64 = 250_000;
+/// How much of the mean one invocation is.
+const SHARE: u64 = 16;
+/// The most that an invocation counts which was not found to be long on its way. Times of short stages are taken by the
+/// wall clock, so some of it may be a thread that had to wait for a core.
+const MOST_NS: u64 = 1_000_000;
+/// What one counts that was: after it, some thirty short ones still begin where long ones belong.
+const FOUND_LONG_NS: u64 = 32_000_000;
 
-/// How many invocations are still to begin where long ones belong.
+/// Processor time of a revision's latest invocations in nanoseconds, a moving mean.
 #[derive(Debug, Default)]
-struct LatelyLong(AtomicU32);
+struct MeanTime(AtomicU64);
 
-impl LatelyLong {
-    fn expects(&self) -> bool {
-        self.0.load(Relaxed) > 0
+impl MeanTime {
+    fn is_long(&self) -> bool {
+        self.0.load(Relaxed) > LONG_NS
     }
 
-    fn learn(&self, long: bool) {
-        if long {
-            self.0.store(AFTER_A_LONG_ONE, Relaxed);
-        } else if self.expects() {
-            // Two at once may both take one off the last; the next long one sets it right.
-            let _ = self.0.try_update(Relaxed, Relaxed, |left| left.checked_sub(1));
-        }
+    fn learn(&self, found_long: bool, time: Duration) {
+        let time = if found_long { FOUND_LONG_NS } else { (time.as_nanos() as u64).min(MOST_NS) };
+        let mean = self.0.load(Relaxed);
+        // Two at once may forget one of them: it is an estimate.
+        self.0.store(mean - mean / SHARE + time / SHARE, Relaxed);
     }
 }
 
@@ -72,12 +78,13 @@ impl Revision {
     /// Whether its next invocation will probably hold a thread for long. Some of what makes it long (filling memory, one
     /// large copy) cannot be interrupted, so it must not begin beside connections.
     pub(super) fn expects_long(&self) -> bool {
-        self.lately_long.expects()
+        self.mean_time.is_long()
     }
 
-    /// Learns from an invocation that has ended.
-    pub(super) fn learn(&self, long: bool) {
-        self.lately_long.learn(long);
+    /// Learns from an invocation that has ended, wherever it ran.
+    pub(super) fn learn(&self, invocation: &Invocation) {
+        let account = &invocation.account;
+        self.mean_time.learn(invocation.is_long(), account.spent(Used::Guest) + account.spent(Used::HostCall));
     }
 
     /// The stages that the plugin has.
@@ -153,7 +160,7 @@ impl Deployer {
             config: Arc::new(read.config.clone()),
             metrics: self.telemetry.function(tenant, function),
             tenant_account: self.tenant_account(tenant),
-            lately_long: LatelyLong::default(),
+            mean_time: MeanTime::default(),
             manifest: read,
             plugin,
         };
@@ -200,18 +207,17 @@ mod tests {
 
     #[test]
     fn a_long_invocation_is_remembered_for_a_while() {
-        let lately = LatelyLong::default();
-        lately.learn(false);
-        assert!(!lately.expects(), "short ones teach nothing");
-        lately.learn(true);
-        for left in (0..AFTER_A_LONG_ONE).rev() {
-            assert!(lately.expects());
-            lately.learn(false);
-            assert_eq!(lately.expects(), left > 0);
-        }
-        lately.learn(true);
-        lately.learn(false);
-        lately.learn(true);
-        assert_eq!(lately.0.load(Relaxed), AFTER_A_LONG_ONE, "a long one counts anew");
+        let (mean, short) = (MeanTime::default(), Duration::from_micros(20));
+        let after = |found_long, time: Duration, count: u32| {
+            (0..count).for_each(|_| mean.learn(found_long, time));
+            mean.is_long()
+        };
+        assert!(!after(false, short, 100), "short ones teach nothing");
+        assert!(!after(false, Duration::from_secs(1), 1), "one may have waited for a core");
+        assert!(!after(false, short, 100));
+        assert!(after(true, short, 1) && after(false, short, 20), "one that was long on its way is remembered");
+        assert!(!after(false, short, 30), "for a while");
+        assert!(after(false, Duration::from_millis(1), 20), "many that are long together");
+        assert!(after(false, Duration::from_micros(400), 100) && !after(false, Duration::from_micros(100), 100));
     }
 }

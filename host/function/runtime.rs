@@ -172,7 +172,7 @@ impl Runtime {
         let work = run(snapshot.clone(), invocation.clone(), request).in_current_span();
         let attached = attach(&self.guests, invocation.clone(), snapshot.revision.expects_long(), work);
         let ended = timeout_at(deadline.into(), attached).await;
-        snapshot.revision.learn(invocation.is_long());
+        snapshot.revision.learn(&invocation);
         ending.stages = invocation.stages.taken();
         match ended {
             Err(_) => Err(too_late()),

@@ -61,7 +61,7 @@ pub(crate) struct BenchFlags {
     /// Closed loop: a client that was refused waits as long as `retry-after` says
     #[arg(long, conflicts_with = "rate")]
     pub(super) honour_retry_after: bool,
-    /// Speak HTTP/2 (without TLS), a connection for each client
+    /// Speak HTTP/2 (by ALPN over https), a connection for each client
     #[arg(long)]
     pub(super) http2: bool,
     /// Threads that drive; one is enough for tens of thousands of requests per second
