@@ -10,7 +10,7 @@ use http::Request;
 use crate::{
     raw::Raw,
     secure,
-    support::{Served, TestHost},
+    support::{Served, TestHost, eventually},
 };
 
 /// Frames by hand, as far as they are needed.
@@ -108,16 +108,14 @@ async fn streams_taken_back_one_by_one_leave_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn heads_and_bodies_that_are_no_good() {
     let host = TestHost::new().probe().start().await;
-    // Ten thousand fields: 431, or not even that.
+    // Ten thousand fields.
     let mut client = connect(&host).await;
     let mut large = post(&host, "probe/echo");
     for number in 0..10_000 {
         large.headers_mut().append("x-many", number.into());
     }
     let (response, _) = client.send_request(large, true).unwrap();
-    if let Ok(response) = response.await {
-        assert_eq!(response.status(), 431);
-    }
+    assert_eq!(response.await.expect("an answer").status(), 431);
     // Less and more than was announced.
     for (announced, sent) in [("10", "01234"), ("3", "01234")] {
         let mut client = connect(&host).await;
@@ -125,8 +123,10 @@ async fn heads_and_bodies_that_are_no_good() {
         request.headers_mut().insert("content-length", announced.parse().unwrap());
         let (response, mut stream) = client.send_request(request, false).unwrap();
         stream.send_data(Bytes::from_static(sent.as_bytes()), true).unwrap();
-        if let Ok(response) = response.await {
-            secure::read(response).await.is_problem(400, "bad-request");
+        // The stream is ended before the answer is ready, or after.
+        match response.await {
+            Ok(response) => drop(secure::read(response).await.is_problem(400, "bad-request")),
+            Err(error) => assert_eq!(error.reason(), Some(Reason::PROTOCOL_ERROR), "{announced}: {error}"),
         }
     }
     // What HTTP/1.1 refuses of a head is refused here, and the connection goes on.
@@ -140,4 +140,65 @@ async fn heads_and_bodies_that_are_no_good() {
     assert_eq!(secure::read(response.await.unwrap()).await.status, 200);
     host.all_back_to_zero().await;
     assert_eq!(host.sum("tenon_invocations_total{function=\"probe\",outcome=\"ok\""), 1.0);
+}
+
+async fn holds(host: &Served, bytes: u64) {
+    eventually("the answers are there and held", async || {
+        host.control("/health").await.json()["host_memory_bytes"].as_u64() >= Some(bytes)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_no_window_lets_out_end_their_connection() {
+    const ANSWERS: u64 = 8;
+    const BYTES: u64 = 1 << 20;
+    let host = TestHost::new().probe().config(|config| config.http.write_timeout_ms = 1000).start().await;
+    let stream = tokio::net::TcpStream::connect(host.base.strip_prefix("http://").unwrap()).await.unwrap();
+    let shut = h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream);
+    let (mut client, mut connection) = shut.await.unwrap();
+    let mut pings = connection.ping_pong().unwrap();
+    let ended = tokio::spawn(async move { drop(connection.await) });
+    let alive = tokio::spawn(async move {
+        while pings.ping(h2::Ping::opaque()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut answers = Vec::new();
+    for _ in 0..ANSWERS {
+        client = client.ready().await.unwrap();
+        let (response, _) = client.send_request(post(&host, &format!("probe/respond?bytes={BYTES}")), true).unwrap();
+        answers.push(response);
+    }
+    holds(&host, ANSWERS * BYTES).await;
+    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the connection ends").unwrap();
+    host.all_back_to_zero().await;
+    alive.await.unwrap();
+    drop(answers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_crosses_the_goodbye_is_answered() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    /// Longer than the host waits for an idle connection's goodbye.
+    const SLOWLY: Duration = Duration::from_secs(6);
+    let host = TestHost::new().probe().config(|config| config.http.idle_timeout_ms = 300).start().await;
+    let mut stream = tokio::net::TcpStream::connect(host.base.strip_prefix("http://").unwrap()).await.unwrap();
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
+    // The first goodbye names no last stream, until a ping is answered: it never is.
+    let mut said = Vec::new();
+    while !said.windows(FRAME_HEAD).any(|head| head[..5] == [0, 0, 8, GOAWAY, 0]) {
+        assert!(stream.read_buf(&mut said).await.unwrap() > 0, "closed without a goodbye");
+    }
+    let path = head("/v1/functions/test/probe/echo");
+    let body = frame(0, 1, 1, b"late");
+    stream.write_all(&frame(HEADERS, 0x4, 1, &[&[0x83], &path[1..]].concat())).await.unwrap();
+    tokio::time::sleep(SLOWLY).await;
+    stream.write_all(&body).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "still open");
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains(r#""body":"late""#), "{text}");
+    host.all_back_to_zero().await;
 }

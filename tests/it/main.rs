@@ -5,6 +5,7 @@
 #![allow(missing_docs, unreachable_pub, reason = "a test binary has no users")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail tests")]
 
+mod alone;
 mod collector;
 mod programs;
 mod raw;
@@ -36,6 +37,7 @@ mod overload;
 mod process;
 mod soak;
 mod spine;
+mod stopped;
 mod tls;
 mod tokens;
 mod traces;

@@ -4,6 +4,7 @@
 use futures_util::future::join_all;
 
 use crate::{
+    alone::Alone,
     raw::Raw,
     support::{Served, TestHost},
 };
@@ -16,13 +17,6 @@ const SAMPLES: usize = 100;
 /// What the last tenth of the samples may have over the second tenth. The first tenth is not counted: pools and
 /// allocators fill. 4 MiB in 20,000 are 230 bytes an invocation, in 1,000,000 less than five.
 const FLAT_BYTES: u64 = 4 << 20;
-
-/// What the process holds in memory at present: host, client and test.
-fn resident_bytes() -> u64 {
-    const PAGE_BYTES: u64 = 4096;
-    let figures = std::fs::read_to_string("/proc/self/statm").unwrap();
-    figures.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()).unwrap() * PAGE_BYTES
-}
 
 fn mean(samples: &[u64]) -> u64 {
     samples.iter().sum::<u64>() / samples.len() as u64
@@ -43,6 +37,7 @@ async fn invoke(host: &Served, callers: &mut [Raw], each: usize) {
 #[tokio::test(flavor = "multi_thread")]
 #[allow(clippy::print_stdout, reason = "`make soak` shows how far it is")]
 async fn memory_is_flat() {
+    let Some(process) = Alone::run("soak::memory_is_flat") else { return };
     let wanted = std::env::var("SOAK_INVOCATIONS").ok().map(|count| count.parse::<usize>().unwrap());
     let invocations = wanted.unwrap_or(INVOCATIONS);
     let host = TestHost::new().functions(&["empty"]).start().await;
@@ -53,7 +48,7 @@ async fn memory_is_flat() {
     let mut samples = Vec::new();
     for sample in 1..=SAMPLES {
         invoke(&host, &mut callers, invocations / SAMPLES / CALLERS).await;
-        samples.push(resident_bytes());
+        samples.push(process.resident_bytes());
         if wanted.is_some() && sample % (SAMPLES / 20) == 0 {
             println!(
                 "{:>9} invocations, {:>7} KiB resident",
