@@ -1,7 +1,8 @@
 //! What operators read: `/health`, and metrics as Prometheus' own checker sees them.
 
-use std::{io::Write as _, process::Stdio};
+use std::{cell::Cell, io::Write as _, process::Stdio};
 
+use futures_util::future::join_all;
 use tenon_host::telemetry::Protocol;
 
 use crate::{
@@ -41,9 +42,13 @@ async fn health_tells_how_requests_lately_went() {
     );
     let slow = health["models"].as_array().unwrap().iter().find(|model| model["name"] == "slow").unwrap();
     assert_eq!((&slow["queue_rows"], &slow["queue_limit_rows"]), (&0.into(), &16.into()));
-    // What waits is seen while it waits: one row is on the lane, the others are not.
-    let calls = (0..4).map(|_| host.call("probe/slow", ""));
-    let calls = futures_util::future::join_all(calls);
+    // What waits is seen while it waits, and callers come until it has been: one's row is on the lane, the others' are not.
+    let seen = Cell::new(false);
+    let calls = (0..4).map(async |_| {
+        while !seen.get() {
+            assert_eq!(host.call("probe/slow", "").await.status, 200);
+        }
+    });
     let waiting = async {
         eventually("rows wait, bytes are held", async || {
             let health = host.control("/health").await.json();
@@ -52,8 +57,9 @@ async fn health_tells_how_requests_lately_went() {
             rows > 0 && health["memory"]["tenants"]["test"]["held_bytes"].as_u64().unwrap() > 0
         })
         .await;
+        seen.set(true);
     };
-    tokio::join!(calls, waiting);
+    tokio::join!(join_all(calls), waiting);
     host.all_back_to_zero().await;
 }
 

@@ -142,15 +142,19 @@ fn components() -> Vec<(String, Vec<u8>, Option<&'static str>)> {
     all.push(("other-contract".into(), swapped("@1.0.0-rc.1", "@1.0.0-rc.0"), Some("foreign-imports")));
     all.push(("misspelt-stage".into(), swapped("plugin/validation", "plugin/validatiom"), Some("unknown-exports")));
     all.push(("too-large".into(), vec![0; Config::default().max_component_bytes as usize + 1], Some("too-large")));
-    all.extend(built(&made("target/wasm32-wasip2/plugin")));
+    all.extend(built());
     all
 }
 
-/// Every plugin that `make test` builds.
-fn built(folder: &Path) -> Vec<(String, Vec<u8>, Option<&'static str>)> {
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let wasm = files.filter(|path| path.extension().is_some_and(|end| end == "wasm"));
-    wasm.map(|path| (path.display().to_string(), std::fs::read(path).unwrap(), None)).collect()
+/// Every plugin of this repository. What else lies beside them (the page's test builds there too) is not ours to judge.
+fn built() -> impl Iterator<Item = (String, Vec<u8>, Option<&'static str>)> {
+    let of_folder = |(folder, package): (&str, &'static str)| {
+        let below = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
+        let names = below.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name != "sdk").map(move |name| format!("{package}_{name}.wasm"))
+    };
+    let files = [("plugins", "tenon"), ("tests/plugins", "test")].into_iter().flat_map(of_folder);
+    files.map(|file| (file.clone(), std::fs::read(made("target/wasm32-wasip2/plugin").join(file)).unwrap(), None))
 }
 
 /// The command line, built beside the host by whatever built these tests.

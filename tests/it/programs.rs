@@ -3,10 +3,24 @@
 
 #![allow(clippy::print_stderr, reason = "a skipped test should be seen")]
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::{Child, Command},
+};
 
 /// Where packages of PyPI's lie.
 const PYTHON: &str = ".tenon/python";
+
+/// A program that runs; ended with the test, however that ends.
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// A command for `program`, unless it is missing and may be.
 pub fn program(program: &str, package: &str) -> Option<Command> {
