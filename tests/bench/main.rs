@@ -1,7 +1,7 @@
 //! The figures of BENCHMARKS.md, each compared with something in the same run: `make bench`, or a part of it by name,
 //! `make bench BENCH=identity`. Servers listen on loopback; loops are bounded in time.
 
-#![allow(missing_docs, clippy::print_stdout, reason = "a program that prints figures")]
+#![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, reason = "a program that prints figures")]
 
 mod copy;
 mod forward;
@@ -15,7 +15,7 @@ mod scaling;
 mod start;
 mod wire;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, process::ExitCode, time::Duration};
 
 /// As the host has it.
 #[global_allocator]
@@ -36,13 +36,20 @@ const PARTS: [(&str, fn()); 9] = [
 /// Turns that each side takes; the median of the ratios is told.
 const TURNS: usize = 5;
 
-fn main() {
+fn main() -> ExitCode {
+    // What begins with `-` is cargo's.
     let wanted: Vec<_> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let known = PARTS.map(|(name, _)| name);
+    if let Some(unknown) = wanted.iter().find(|part| !known.contains(&&part[..])) {
+        eprintln!("error: there is no benchmark `{unknown}`, only {}", known.join(", "));
+        return ExitCode::FAILURE;
+    }
     for (name, measure) in PARTS {
         if wanted.is_empty() || wanted.iter().any(|part| part == name) {
             measure();
         }
     }
+    ExitCode::SUCCESS
 }
 
 /// A file that `make bench` has made.

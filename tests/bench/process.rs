@@ -1,12 +1,16 @@
-//! Programs beside this one: servers on cores of their own, and the load that drives them. Every one is bounded in time by
-//! `timeout`, and ended when its owner is dropped.
+//! Programs beside this one: servers on cores of their own, and the load that drives them. No server outlives a benchmark:
+//! each leads a group of processes that ends as a whole when its owner is dropped, when this program is gone however that
+//! came (`setpriv`), and after a bounded time in any case (`timeout`).
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 /// The longest that a server may run, whatever becomes of this program.
 const SERVER_SECONDS: &str = "1200";
@@ -41,14 +45,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts what `command` says, with one thread for each of libtorch's operations, and waits until it listens.
     pub(crate) fn start(name: &'static str, address: SocketAddr, command: &Command) -> Self {
-        let mut pinned = Command::new("timeout");
-        pinned.args(["--foreground", "--kill-after=10", SERVER_SECONDS, "taskset", "--cpu-list", SERVER_CORE]);
+        // `setpriv` asks for a signal when the thread that is here ends, which is the program's first. `timeout` passes it on
+        // to its group, and ends what does not heed it within ten seconds.
+        let mut pinned = Command::new("setpriv");
+        pinned.args(["--pdeathsig", "TERM", "timeout", "--kill-after=10", SERVER_SECONDS]);
+        pinned.args(["taskset", "--cpu-list", SERVER_CORE]).process_group(0);
         pinned.arg(command.get_program()).args(command.get_args());
         let set = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
         pinned.envs(set).envs([("OMP_NUM_THREADS", "1"), ("TOKENIZERS_PARALLELISM", "false")]);
         let child = pinned.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn();
-        let mut server =
-            Self { name, address, child: child.expect("`timeout` and `taskset` (coreutils, util-linux) are there") };
+        let child = child.expect("`setpriv`, `timeout` and `taskset` (util-linux, coreutils) are there");
+        let mut server = Self { name, address, child };
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
             let ended = server.child.try_wait().expect("it is a child");
@@ -62,18 +69,25 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        end(&mut self.child);
+        end_by(&mut self.child, kill_process_group);
+        // Who of the group is slower than its leader. (Its number is nobody else's yet: numbers are given out in turn.)
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
     }
 }
 
 /// Asks a process to end, and ends it if it does not.
 pub(crate) fn end(child: &mut Child) {
+    end_by(child, kill_process);
+}
+
+fn end_by(child: &mut Child, send: fn(Pid, Signal) -> rustix::io::Result<()>) {
+    let pid = Pid::from_child(child);
     // Either may fail only where it has ended already.
-    let _ = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    let _ = send(pid, Signal::TERM);
     let start = Instant::now();
     while child.try_wait().is_ok_and(|ended| ended.is_none()) {
         if start.elapsed() > END {
-            let _ = child.kill();
+            let _ = send(pid, Signal::KILL);
         }
         pause();
     }
