@@ -23,6 +23,12 @@ use crate::{
 const GUEST_BLOCKING_THREADS: usize = 4;
 /// What connections may still take for their last answers once no invocation is left.
 const LAST_BYTES: Duration = Duration::from_secs(5);
+/// What the host's own tasks may take to end beyond that, all of them together.
+const LAST_TASKS: Duration = Duration::from_secs(2);
+/// What lanes may take to end beyond the time that the engine gives them.
+const LAST_LANES: Duration = Duration::from_secs(15);
+/// Open files beside connections: models, components, logs, the collector, and what libraries keep.
+const OTHER_FILES: u64 = 256;
 
 /// A host that serves.
 pub struct Host {
@@ -62,6 +68,7 @@ pub async fn start_with(
     backend: impl FnOnce() -> Arc<dyn engine::Backend> + Send + 'static,
 ) -> Result<Host> {
     let (telemetry, exporting) = telemetry::start(&config.telemetry).map_err(anyhow::Error::msg)?;
+    allow_open_files(&config.http);
     // Before models are loaded, which takes seconds.
     let [data_tls, control_tls] = tls(&config.http)?;
     let schemes = [&data_tls, &control_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
@@ -133,6 +140,25 @@ async fn start_engine(
 ) -> Result<Arc<Engine>> {
     let load = move || Engine::start(&config, backend(), &telemetry);
     Ok(tokio::task::spawn_blocking(load).await.context("loading models panicked")??)
+}
+
+/// Raises the limit of open files as far as the system lets it, which by default is far below what connections need.
+fn allow_open_files(config: &http::Config) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
+    // Two planes, each with so many.
+    let wanted = 2 * u64::from(config.max_connections) + OTHER_FILES;
+    if let Some(allowed) = getrlimit(Resource::Nofile).current.filter(|allowed| *allowed < wanted) {
+        tracing::warn!(
+            "{allowed} open files are allowed and http.max_connections may need {wanted}: raise the limit (ulimit -n), \
+             or connections wait in the kernel"
+        );
+    }
 }
 
 /// Threads that stand back: who meets a long guest on its core should not wait for the end of that guest's turn.
@@ -235,12 +261,19 @@ impl Host {
         }
         // Nobody listens any more only where the tasks have ended already.
         let _ = self.stop.send(true);
-        for task in self.tasks.drain(..) {
-            // A panic in a task was printed when it happened.
-            let _ = task.await;
+        let until = tokio::time::Instant::now() + LAST_BYTES + LAST_TASKS;
+        for mut task in self.tasks.drain(..) {
+            // A panic in a task was printed when it happened. One that waits for something that blocks (a component that is
+            // being compiled) is left to itself.
+            if tokio::time::timeout_at(until, &mut task).await.is_err() {
+                task.abort();
+            }
         }
         let engine = self.engine.clone();
-        let _ = tokio::task::spawn_blocking(move || engine.stop()).await;
+        let stopping = tokio::task::spawn_blocking(move || engine.stop());
+        if tokio::time::timeout(LAST_LANES, stopping).await.is_err() {
+            tracing::warn!("lanes were still running after {} ms and are left to themselves", LAST_LANES.as_millis());
+        }
         if let Some(exporting) = self.exporting {
             // Last, because the last batches have only now ended.
             exporting.end().await;

@@ -41,7 +41,10 @@ fn run(config: Config, flags: &Flags) -> Result<()> {
         .enable_all()
         .build()
         .context("the reactor's threads could not be started")?;
-    reactor.block_on(serve(config))
+    let ended = reactor.block_on(serve(config));
+    // Dropping it would wait for whatever blocks, such as a component that is being compiled: nobody needs that any more.
+    reactor.shutdown_background();
+    ended
 }
 
 async fn serve(config: Config) -> Result<()> {

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{Semaphore, watch};
 
-use super::{InvokeError, snapshot::Snapshot};
+use super::{InferError, InvokeError, snapshot::Snapshot};
 use crate::{
     account::Holder,
     invocation::{Invocation, Permit},
@@ -55,7 +55,7 @@ impl Admission {
             return Err(InvokeError::Draining { retry_after: self.retry_after });
         }
         for model in snapshot.models.by_alias.values() {
-            model.room().inspect_err(|_| self.telemetry.shed("queue-full"))?;
+            model.room().inspect_err(|error| self.telemetry.shed(reason(error)))?;
         }
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             self.telemetry.shed("concurrency-limit");
@@ -100,5 +100,13 @@ impl Admission {
     pub async fn idle(&self) {
         // Fails only if the semaphore were closed, which nobody does.
         let _all = self.permits.acquire_many(u32::try_from(self.places).unwrap_or(u32::MAX)).await;
+    }
+}
+
+/// Why a model has no room, as the label says it.
+fn reason(error: &InferError) -> &'static str {
+    match error {
+        InferError::QueueFull { .. } => "queue-full",
+        _ => "model-unavailable",
     }
 }

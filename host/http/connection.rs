@@ -3,7 +3,14 @@
 //! Owns hyper's settings and the ways in which a connection is given up. Refuses to know how many there are, and what a
 //! request is about.
 
-use std::{convert::Infallible, error::Error, pin::Pin, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Poll, ready},
+    time::Duration,
+};
 
 use axum::{
     Extension, Router,
@@ -28,10 +35,12 @@ use tokio_rustls::TlsAcceptor;
 use super::{
     Config,
     handle::{Head, handle},
+    linger::Lingering,
     malformed,
-    pace::{Heard, Late, Pace, Tracked, Waits},
+    pace::{Heard, Late, Pace, Waits},
     problem::Problem,
     tls::HTTP_2,
+    unsent::Tracked,
 };
 
 /// What an idle connection gets for its goodbye.
@@ -46,7 +55,6 @@ pub(super) struct Connections {
     http2: http2::Builder<TokioExecutor>,
     router: Router,
     waits: Waits,
-    write_timeout: Duration,
     tls: Option<TlsAcceptor>,
 }
 
@@ -55,9 +63,9 @@ impl Connections {
         let waits = Waits {
             head: Duration::from_millis(config.header_timeout_ms),
             idle: Duration::from_millis(config.idle_timeout_ms),
+            write: Duration::from_millis(config.write_timeout_ms),
         };
-        let write_timeout = Duration::from_millis(config.write_timeout_ms);
-        Self { http1: http1(config), http2: http2(config), router, waits, write_timeout, tls }
+        Self { http1: http1(config), http2: http2(config), router, waits, tls }
     }
 
     /// Serves a connection to its end.
@@ -71,7 +79,7 @@ impl Connections {
         stream.set_nodelay(true)?;
         let mut stream = TimeoutStream::new(stream);
         // Whoever does not read would keep its answer in our memory for ever.
-        stream.set_write_timeout(Some(self.write_timeout));
+        stream.set_write_timeout(Some(self.waits.write));
         let stream = Box::pin(stream);
         match (&self.tls, first) {
             (None, First::Http2) => self.http2(stream, stop).await,
@@ -102,7 +110,7 @@ impl Connections {
             let pace = pace.clone();
             service_fn(move |request| answer(router.clone(), pace.clone(), request))
         };
-        let stream = TokioIo::new(Heard::new(stream, pace.clone()));
+        let stream = TokioIo::new(Heard::new(Lingering::new(stream, pace.clone()), pace.clone()));
         let connection = self.http1.serve_connection(stream, service);
         drive(connection, http1::Connection::graceful_shutdown, &pace, stop).await
     }
@@ -198,7 +206,22 @@ where
         }
         Some(Late::Idle) => {
             close(connection.as_mut());
-            Ok(timeout(GOODBYE, connection).await??)
+            match timeout(GOODBYE, connection.as_mut()).await {
+                Ok(ended) => Ok(ended?),
+                Err(_) if pace.deadline().is_some() => Ok(()),
+                // A request was on its way while we said goodbye: it was taken, so it is answered.
+                Err(_) => match paced(connection, pace).await {
+                    Paced::Ended(ended) => Ok(ended?),
+                    Paced::Late(_) => Ok(()),
+                },
+            }
+        }
+        Some(Late::Answer) => {
+            tracing::debug!("a connection whose caller does not take an answer is closed");
+            close(connection.as_mut());
+            // What else goes on there may come to its end, if that is near.
+            let _ = timeout(GOODBYE.min(pace.round()), connection).await;
+            Ok(())
         }
         // The host's patience bounds what is in progress; what waits for its caller has the usual patience.
         None => {
@@ -222,26 +245,33 @@ async fn paced<C>(mut connection: Pin<&mut C>, pace: &Pace) -> Paced
 where
     C: Future<Output = hyper::Result<()>>,
 {
-    let mut timer = pin!(sleep_until(Instant::now() + pace.idle_wait()));
+    let mut round_ends = Instant::now() + pace.round();
+    let mut timer = pin!(sleep_until(round_ends));
     std::future::poll_fn(|context| {
-        if let std::task::Poll::Ready(ended) = connection.as_mut().poll(context) {
-            return std::task::Poll::Ready(Paced::Ended(ended));
+        if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+            return Poll::Ready(Paced::Ended(ended));
         }
         loop {
-            let deadline = pace.deadline();
+            let deadline = pace.deadline().map(|(at, late)| (Instant::from_std(at), late));
             if let Some((at, _)) = deadline
-                && Instant::from_std(at) < timer.deadline()
+                && at < timer.deadline()
             {
-                timer.as_mut().reset(at.into());
+                timer.as_mut().reset(at);
             }
-            std::task::ready!(timer.as_mut().poll(context));
-            match deadline {
-                Some((at, late)) if Instant::from_std(at) <= Instant::now() => {
-                    return std::task::Poll::Ready(Paced::Late(late));
+            ready!(timer.as_mut().poll(context));
+            let now = Instant::now();
+            if let Some((at, late)) = deadline
+                && at <= now
+            {
+                return Poll::Ready(Paced::Late(late));
+            }
+            if round_ends <= now {
+                if pace.rounds().turn() {
+                    return Poll::Ready(Paced::Late(Late::Answer));
                 }
-                Some((at, _)) => timer.as_mut().reset(at.into()),
-                None => timer.as_mut().reset(Instant::now() + pace.idle_wait()),
+                round_ends = now + pace.round();
             }
+            timer.as_mut().reset(deadline.map_or(round_ends, |(at, _)| at.min(round_ends)));
         }
     })
     .await

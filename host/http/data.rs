@@ -61,12 +61,20 @@ async fn ready(State(runtime): State<Arc<Runtime>>, Extension(head): Extension<H
     }
 }
 
+/// What of a path is said back: a caller should know its own, and each answer must be small.
+const MAX_ECHO_CHARS: usize = 200;
+
+fn shown(request: &Request<Body>) -> &str {
+    let path = request.uri().path();
+    path.char_indices().nth(MAX_ECHO_CHARS).map_or(path, |(end, _)| &path[..end])
+}
+
 pub(super) async fn nothing_here(Extension(head): Extension<Head>, request: Request<Body>) -> Response<Body> {
     let known = "try /v1/functions, /v1/models, /health/ready";
-    Problem::new("not-found", format!("nothing is at {}; {known}", request.uri().path()), &head.id).into_response()
+    Problem::new("not-found", format!("nothing is at {}; {known}", shown(&request)), &head.id).into_response()
 }
 
 pub(super) async fn wrong_method(Extension(head): Extension<Head>, request: Request<Body>) -> Response<Body> {
-    let detail = format!("{} is not for {}", request.method(), request.uri().path());
+    let detail = format!("{} is not for {}", request.method(), shown(&request));
     Problem::new("method-not-allowed", detail, &head.id).into_response()
 }

@@ -3,7 +3,7 @@
 //!
 //! Refuses to know what the request is for: both planes and every path are judged alike.
 
-use axum::http::{HeaderMap, HeaderName, Request, Version, header};
+use axum::http::{HeaderMap, HeaderName, Request, Uri, Version, header, uri::Authority};
 
 /// Fields of which there is one, or the second would be a matter of taste.
 const SINGLE: [HeaderName; 5] = [
@@ -27,7 +27,23 @@ pub(super) fn flaw<B>(request: &Request<B>) -> Option<String> {
     if !path.starts_with('/') && path != "*" {
         return Some("the request's target has no path".into());
     }
+    if two_hosts(request.uri(), headers) {
+        return Some("the Host header names another host than the request's target".into());
+    }
     transfer(headers)
+}
+
+/// HTTP/2 names the host in `:authority`, HTTP/1.1 may do so in its target, and either may have a `Host` as well.
+fn two_hosts(uri: &Uri, headers: &HeaderMap) -> bool {
+    let (Some(target), Some(host)) = (uri.authority(), headers.get(header::HOST)) else { return false };
+    let Ok(host) = Authority::try_from(host.as_bytes()) else { return true };
+    let default = if uri.scheme_str() == Some("https") { 443 } else { 80 };
+    let port = |authority: &Authority| authority.port_u16().unwrap_or(default);
+    // A user in front is in no host's name.
+    target.as_str().contains('@')
+        || host.as_str().contains('@')
+        || !target.host().eq_ignore_ascii_case(host.host())
+        || port(target) != port(&host)
 }
 
 /// hyper reads bodies that end in `chunked`; whatever lies below would reach a function undecoded.
@@ -66,6 +82,20 @@ mod tests {
             assert!(flawed("/", Version::HTTP_11, headers), "{headers:?}");
         }
         assert!(flawed("a:1", Version::HTTP_11, &[host]));
+    }
+
+    #[test]
+    fn a_host_is_named_once_or_twice_the_same() {
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            for (target, host) in [("http://a/", "b"), ("http://a/", "a:81"), ("http://a@b/", "b"), ("http://a/", "")] {
+                assert!(flawed(target, version, &[("host", host)]), "{target} {host}");
+            }
+            for (target, host) in
+                [("http://a/", "A"), ("http://a:80/", "a"), ("https://a:443/", "a"), ("http://[::1]:8/", "[::1]:8")]
+            {
+                assert!(!flawed(target, version, &[("host", host)]), "{target} {host}");
+            }
+        }
     }
 
     #[test]

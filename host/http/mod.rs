@@ -10,12 +10,14 @@ mod data;
 mod handle;
 mod health;
 mod incoming;
+mod linger;
 mod malformed;
 mod pace;
 mod problem;
 mod server;
 mod tls;
 mod token;
+mod unsent;
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -41,7 +43,7 @@ pub struct Config {
     pub header_timeout_ms: u64,
     /// How long a connection may be open without a request in progress.
     pub idle_timeout_ms: u64,
-    /// How long a caller may take none of an answer before it is dropped.
+    /// How long a caller may take next to nothing of an answer before its connection is ended.
     pub write_timeout_ms: u64,
     /// The largest head of a request.
     pub max_header_bytes: u32,

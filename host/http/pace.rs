@@ -1,4 +1,5 @@
-//! How long a connection may wait for its caller: for the first bytes, for the rest of a head, and between requests.
+//! How long a connection may wait for its caller: for the first bytes, for the rest of a head, between requests, and for
+//! answers to be taken (which `unsent` counts).
 //!
 //! hyper's own clock for heads also runs between requests, and its HTTP/2 has none; here both protocols have one, which
 //! knows what is in progress until the last byte of an answer has been given to the socket. It refuses to know what a
@@ -12,10 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::body::Body;
-use bytes::{Buf, Bytes};
-use http_body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::unsent::Rounds;
 
 /// What the clock is set to.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Waits {
     pub(super) head: Duration,
     /// Without a request in progress.
     pub(super) idle: Duration,
+    /// Without progress of an answer.
+    pub(super) write: Duration,
 }
 
 /// The clock of one connection.
@@ -32,6 +34,7 @@ pub(super) struct Pace {
     /// HTTP/2 sends bytes that belong to no request, such as answers to pings: they begin no head.
     bytes_begin_heads: bool,
     state: Mutex<State>,
+    rounds: Rounds,
 }
 
 struct State {
@@ -48,13 +51,15 @@ pub(super) enum Late {
     Head,
     /// It was idle: it can be told that the connection ends.
     Idle,
+    /// It does not take an answer: it holds what the answer holds.
+    Answer,
 }
 
 impl Pace {
     /// Begins with waiting for the first bytes. `bytes_begin_heads` is for HTTP/1.1.
     pub(super) fn new(waits: Waits, bytes_begin_heads: bool) -> Arc<Self> {
         let state = State { in_progress: 0, speaking: true, since: Instant::now() };
-        Arc::new(Self { waits, bytes_begin_heads, state: Mutex::new(state) })
+        Arc::new(Self { waits, bytes_begin_heads, state: Mutex::new(state), rounds: Rounds::new(bytes_begin_heads) })
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -86,14 +91,32 @@ impl Pace {
         }
     }
 
-    /// How long to look away from a connection with requests in progress.
-    pub(super) fn idle_wait(&self) -> Duration {
-        self.waits.idle
+    /// When nothing was in progress for the last time, or when a head began after it.
+    pub(super) fn since(&self) -> Instant {
+        self.state().since
+    }
+
+    /// What answers did lately.
+    pub(super) fn rounds(&self) -> &Rounds {
+        &self.rounds
+    }
+
+    /// How long a round of these lasts: an answer that is not taken is noticed after one to one and a half times
+    /// `Waits::write`.
+    pub(super) fn round(&self) -> Duration {
+        self.waits.write / 2
     }
 }
 
 /// A request in progress. Each copy counts.
 pub(super) struct InProgress(Arc<Pace>);
+
+impl InProgress {
+    /// The clock that it stops.
+    pub(super) fn pace(&self) -> &Arc<Pace> {
+        &self.0
+    }
+}
 
 impl Clone for InProgress {
     fn clone(&self) -> Self {
@@ -108,59 +131,6 @@ impl Drop for InProgress {
         if state.in_progress == 0 {
             (state.speaking, state.since) = (false, Instant::now());
         }
-    }
-}
-
-/// An answer's body, each piece of which keeps the request in progress until it has been written: a slow reader is not
-/// idle.
-pub(super) struct Tracked {
-    body: Body,
-    in_progress: InProgress,
-}
-
-impl Tracked {
-    pub(super) fn new(body: Body, in_progress: InProgress) -> Self {
-        Self { body, in_progress }
-    }
-}
-
-impl http_body::Body for Tracked {
-    type Data = Piece;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Piece>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let piece = |bytes| Piece { bytes, _in_progress: self.in_progress.clone() };
-        Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        http_body::Body::size_hint(&self.body)
-    }
-}
-
-/// Bytes on their way to the socket.
-pub(super) struct Piece {
-    bytes: Bytes,
-    _in_progress: InProgress,
-}
-
-impl Buf for Piece {
-    fn remaining(&self) -> usize {
-        self.bytes.remaining()
-    }
-    fn chunk(&self) -> &[u8] {
-        self.bytes.chunk()
-    }
-    fn advance(&mut self, count: usize) {
-        self.bytes.advance(count);
     }
 }
 
@@ -217,7 +187,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
 mod tests {
     use super::*;
 
-    const WAITS: Waits = Waits { head: Duration::from_secs(5), idle: Duration::from_secs(60) };
+    const WAITS: Waits =
+        Waits { head: Duration::from_secs(5), idle: Duration::from_secs(60), write: Duration::from_secs(30) };
 
     fn late(pace: &Pace) -> Option<Late> {
         pace.deadline().map(|(_, late)| late)

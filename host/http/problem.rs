@@ -60,16 +60,24 @@ const TABLE: [(&str, u16, &str); 26] = [
     ("internal", 500, "Something is wrong inside Tenon"),
 ];
 
+/// The most that a detail of ours says: some name what the caller sent, and nobody is charged for them.
+const MAX_DETAIL_BYTES: usize = 4 << 10;
+
 impl Problem {
     /// A problem with one of the table's codes.
     pub(super) fn new(code: &str, detail: impl Into<String>, request_id: &str) -> Self {
         let found = TABLE.iter().find(|(known, ..)| *known == code);
         let (code, status, title) = *found.unwrap_or(&TABLE[TABLE.len() - 1]);
+        let mut detail: String = detail.into();
+        if detail.len() > MAX_DETAIL_BYTES {
+            detail.truncate(detail.floor_char_boundary(MAX_DETAIL_BYTES));
+            detail.shrink_to_fit();
+        }
         Self {
             kind: format!("urn:tenon:problem:{code}"),
             title,
             status,
-            detail: detail.into(),
+            detail,
             code: code.into(),
             request_id: request_id.into(),
             pointer: None,
@@ -192,6 +200,13 @@ mod tests {
     fn inner_texts_stay_inside() {
         let error = InvokeError::Internal("secret".into());
         assert!(!serde_json::to_string(&Problem::of(&error, "1")).unwrap().contains("secret"));
+    }
+
+    #[test]
+    fn what_a_caller_sent_is_not_said_back_at_length() {
+        let (tenant, function) = ("ä".repeat(MAX_DETAIL_BYTES), String::new());
+        let problem = Problem::of(&InvokeError::FunctionNotFound { tenant, function }, "");
+        assert!(problem.to_bytes().len() < MAX_DETAIL_BYTES + 500 && problem.detail.contains("ää"));
     }
 
     #[test]

@@ -1,7 +1,11 @@
 //! Listeners of one plane: connections are accepted while there is a place for them, each served by a task of its own, and
 //! all are ended gracefully. What happens on a connection is `connection`'s.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::Router;
 use tokio::{
@@ -14,6 +18,8 @@ use super::{Config, Tls, connection::Connections};
 
 /// How long to wait after an accept that failed (no file descriptors left, mostly) before the next.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long none may have failed before it is said that they work again.
+const ACCEPT_CALM: Duration = Duration::from_secs(5);
 
 /// A plane that listens.
 pub struct Server {
@@ -47,6 +53,7 @@ impl Server {
         let acceptor = self.tls.as_ref().map(Tls::acceptor);
         let follower = self.tls.map(|tls| tokio::spawn(tls.follow(stop.clone())));
         let served = Arc::new(Connections::new(self.router, &self.config, acceptor));
+        let mut shortage = Shortage::default();
         loop {
             // A place first: a connection over the limit stays in the kernel's backlog instead of in our memory.
             let place = tokio::select! {
@@ -60,11 +67,12 @@ impl Server {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    tracing::warn!("a connection could not be accepted: {error}");
+                    shortage.failed(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
             };
+            shortage.worked();
             // Those that have ended are let go of, or the set would grow for ever.
             while connections.try_join_next().is_some() {}
             let (served, stop) = (served.clone(), stop.clone());
@@ -83,8 +91,31 @@ impl Server {
         }
         connections.shutdown().await;
         if let Some(follower) = follower {
-            // It ends with the plane; a panic was printed when it happened.
-            let _ = follower.await;
+            // It may be reading from a file system that does not answer; nobody waits for that.
+            follower.abort();
+        }
+    }
+}
+
+/// A time in which connections cannot be accepted: one line when it begins and one when it is over, not twenty a second.
+#[derive(Default)]
+struct Shortage {
+    failures: u64,
+    latest: Option<Instant>,
+}
+
+impl Shortage {
+    fn failed(&mut self, error: &std::io::Error) {
+        self.failures += 1;
+        if self.latest.replace(Instant::now()).is_none() {
+            tracing::warn!("connections cannot be accepted, and wait in the kernel: {error}");
+        }
+    }
+
+    fn worked(&mut self) {
+        if self.latest.is_some_and(|latest| latest.elapsed() >= ACCEPT_CALM) {
+            tracing::info!(failures = self.failures, "connections are accepted again");
+            *self = Self::default();
         }
     }
 }

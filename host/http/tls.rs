@@ -81,10 +81,13 @@ pub struct Tls {
     seen: Print,
     /// Told at the next look if the files are still the same: two files are not replaced at once.
     complaint: Option<TlsError>,
+    /// The last attempt could not even read them. That may pass without a trace in the files.
+    unreadable: bool,
 }
 
-/// What tells that a file is another one: when it was written, how long it is, and which it is.
-type Print = [Option<(SystemTime, u64, u64)>; 2];
+/// What tells that a file is another one: when it was written, when anything else about it changed (who may read it, too),
+/// how long it is, and which it is.
+type Print = [Option<(SystemTime, (i64, i64), u64, u64)>; 2];
 
 /// The pair that new handshakes take.
 struct Pair(ArcSwap<CertifiedKey>);
@@ -110,7 +113,7 @@ impl Tls {
         let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let mut server = server.map_err(TlsError::Setup)?.with_no_client_auth().with_cert_resolver(pair.clone());
         server.alpn_protocols = vec![HTTP_2.into(), HTTP_1.into()];
-        Ok(Self { files, pair, server: Arc::new(server), seen, complaint: None })
+        Ok(Self { files, pair, server: Arc::new(server), seen, complaint: None, unreadable: false })
     }
 
     /// What turns a connection's bytes into a caller's.
@@ -140,28 +143,35 @@ impl Tls {
     fn look(&mut self) {
         let now = print(&self.files);
         let certificate = self.files.certificate.display();
-        if now == self.seen {
-            if let Some(error) = self.complaint.take() {
-                tracing::warn!(%certificate, "the new certificate is refused, the one before goes on serving: {error}");
+        let changed = std::mem::replace(&mut self.seen, now) != now;
+        if changed || self.unreadable {
+            match read_pair(&self.files, self.server.crypto_provider()) {
+                Ok(pair) => {
+                    self.pair.0.store(Arc::new(pair));
+                    tracing::info!(%certificate, "new handshakes get the new certificate");
+                    (self.complaint, self.unreadable) = (None, false);
+                    return;
+                }
+                Err(error) => {
+                    let unreadable = matches!(error, TlsError::Unreadable { .. });
+                    // What is tried again at every look is complained of once.
+                    if changed || unreadable != self.unreadable {
+                        self.complaint = Some(error);
+                    }
+                    self.unreadable = unreadable;
+                }
             }
-            return;
         }
-        self.seen = now;
-        self.complaint = match read_pair(&self.files, self.server.crypto_provider()) {
-            Ok(pair) => {
-                self.pair.0.store(Arc::new(pair));
-                tracing::info!(%certificate, "new handshakes get the new certificate");
-                None
-            }
-            Err(error) => Some(error),
-        };
+        if !changed && let Some(error) = self.complaint.take() {
+            tracing::warn!(%certificate, "the new certificate is refused, the one before goes on serving: {error}");
+        }
     }
 }
 
 fn print(files: &TlsFiles) -> Print {
     [&files.certificate, &files.key].map(|path| {
         let file = fs::metadata(path).ok()?;
-        Some((file.modified().ok()?, file.len(), file.ino()))
+        Some((file.modified().ok()?, (file.ctime(), file.ctime_nsec()), file.len(), file.ino()))
     })
 }
 
@@ -191,8 +201,16 @@ fn read_pair(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey
     }
 }
 
+/// In words of our own: the reader's quote what it stumbled over, which in a file of a private key is the key.
 fn not_pem(path: &Path, error: &pem::Error) -> TlsError {
-    TlsError::File { path: path.into(), reason: format!("is not PEM: {error}") }
+    let reason = match error {
+        pem::Error::MissingSectionEnd { .. } => "is not PEM: a section has no `-----END …-----` on a line of its own",
+        pem::Error::IllegalSectionStart { .. } => "is not PEM: a line with `-----BEGIN` does not end in `-----`",
+        pem::Error::Base64Decode(_) => "is not PEM: a section is not base64",
+        pem::Error::SectionTooLarge => "is not PEM: a section is too large",
+        _ => "is not PEM",
+    };
+    TlsError::File { path: path.into(), reason: reason.into() }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
@@ -204,4 +222,66 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
         return Err(unreadable(format!("it has more than {MAX_FILE_BYTES} bytes")));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A certificate and its key.
+    fn pair() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    fn write(folder: &Path, (certificate, key): (&str, &str)) -> TlsFiles {
+        let files = TlsFiles { certificate: folder.join("certificate.pem"), key: folder.join("key.pem") };
+        fs::write(&files.certificate, certificate).unwrap();
+        fs::write(&files.key, key).unwrap();
+        files
+    }
+
+    #[test]
+    fn no_message_has_the_key_in_it() {
+        let (folder, (certificate, key)) = (tempfile::tempdir().unwrap(), pair());
+        let secret = key.lines().nth(1).unwrap();
+        let decimal = |text: &str| text.bytes().map(|byte| byte.to_string()).collect::<Vec<_>>().join(", ");
+        let broken = [
+            key.replace('\n', " "),
+            key.replace('\n', "\\n"),
+            key.replacen("-----\n", "", 1),
+            key.replace("-----END", "-----STOP"),
+            format!("-----BEGIN {secret}\n{key}"),
+            key.replacen(secret, &format!("?{secret}"), 1),
+        ];
+        for key in broken {
+            let refused = Tls::load(write(folder.path(), (&certificate, &key))).err();
+            let Some(refused) = refused else { panic!("taken: {key}") };
+            let told = format!("{refused} {refused:?}");
+            assert!(told.contains("key.pem"), "{told}");
+            for part in secret.as_bytes().chunks_exact(8).map(|part| std::str::from_utf8(part).unwrap()) {
+                assert!(!told.contains(part) && !told.contains(&decimal(part)), "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_tried_again_and_complained_of_once() {
+        let (folder, (old, new)) = (tempfile::tempdir().unwrap(), (pair(), pair()));
+        let mut tls = Tls::load(write(folder.path(), (&old.0, &old.1))).unwrap();
+        let shown = |tls: &Tls| tls.pair.0.load().cert[0].to_vec();
+        let before = shown(&tls);
+        fs::remove_file(&tls.files.key).unwrap();
+        tls.look();
+        assert!(tls.unreadable && tls.complaint.is_some(), "not told yet: the files may be on their way");
+        tls.look();
+        tls.look();
+        assert!(tls.unreadable && tls.complaint.is_none(), "told");
+        assert_eq!(shown(&tls), before);
+        write(folder.path(), (&new.0, &new.1));
+        // As if the files had been like this when they could not be read.
+        tls.seen = print(&tls.files);
+        tls.look();
+        assert!(!tls.unreadable && shown(&tls) != before);
+    }
 }

@@ -17,6 +17,8 @@ use super::{
 const MAX_LAPS: usize = 128;
 /// Batches that one stage, and invocations that one batch may link to.
 const MAX_LINKS: usize = 64;
+/// Links of all stages of one invocation together: thousands of invocations may wait for a collector.
+const MAX_RECORD_LINKS: usize = 256;
 
 /// What a sampled invocation notes.
 #[derive(Debug)]
@@ -30,6 +32,23 @@ pub struct Record {
 struct Laps {
     kept: Vec<Lap>,
     left_out: usize,
+    links: usize,
+}
+
+impl Laps {
+    fn note(&mut self, mut lap: Lap) {
+        if self.kept.len() == MAX_LAPS {
+            self.left_out += 1;
+            return;
+        }
+        let room = MAX_RECORD_LINKS - self.links;
+        if lap.batches.len() > room {
+            lap.batches.truncate(room);
+            lap.batches.shrink_to_fit();
+        }
+        self.links += lap.batches.len();
+        self.kept.push(lap);
+    }
 }
 
 /// One run of a stage.
@@ -61,12 +80,7 @@ impl Record {
 
     /// Notes a run of a stage.
     pub fn lap(&self, lap: Lap) {
-        let mut laps = self.laps.lock().unwrap_or_else(PoisonError::into_inner);
-        if laps.kept.len() < MAX_LAPS {
-            laps.kept.push(lap);
-        } else {
-            laps.left_out += 1;
-        }
+        self.laps.lock().unwrap_or_else(PoisonError::into_inner).note(lap);
     }
 
     /// Hands everything over for export.
@@ -174,5 +188,23 @@ impl Finished {
             Self::Invocation(ended) => 1 + ended.laps.len(),
             Self::Batch(_) => 1,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_and_links_are_bounded() {
+        let (mut laps, now) = (Laps::default(), Instant::now());
+        for _ in 0..2 * MAX_LAPS {
+            let mut lap = Lap::new("infer", now, now);
+            (0..2 * MAX_LINKS).for_each(|_| link(&mut lap.batches, TraceContext::begin().own));
+            laps.note(lap);
+        }
+        assert_eq!((laps.kept.len(), laps.left_out), (MAX_LAPS, MAX_LAPS));
+        let links = |room: fn(&Vec<SpanLink>) -> usize| laps.kept.iter().map(|lap| room(&lap.batches)).sum::<usize>();
+        assert_eq!((links(Vec::len), links(Vec::capacity)), (MAX_RECORD_LINKS, MAX_RECORD_LINKS));
     }
 }

@@ -36,7 +36,7 @@ pub struct Subject {
     pub arrived: Instant,
 }
 
-/// What will be told about one invocation. Dropped untold, it tells of a caller that left.
+/// What will be told about one invocation. Dropped untold, it tells of a caller that left, or of a panic.
 #[derive(Debug)]
 pub struct Report {
     telemetry: Arc<Telemetry>,
@@ -94,7 +94,13 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        self.tell(0, "detached".into());
+        if std::thread::panicking() {
+            // Nobody left: the host is at fault, and answers so.
+            self.outcome = "host";
+            self.tell(500, "internal".into());
+        } else {
+            self.tell(0, "detached".into());
+        }
     }
 }
 

@@ -100,8 +100,9 @@ async fn chunks_that_are_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn targets_and_methods() {
     all(&[
-        ("absolute", get("http://elsewhere.example/health/live"), &[200, 200]),
-        ("absolute, to nowhere", get("http://elsewhere.example/metrics"), &[404, 200]),
+        ("absolute", get("http://t/health/live"), &[200, 200]),
+        ("absolute, to nowhere", get("http://t:80/metrics"), &[404, 200]),
+        ("absolute, and another host", get("http://elsewhere.example/health/live"), &[400]),
         ("an authority", get("elsewhere.example:1"), &[400]),
         ("a tunnel", "CONNECT elsewhere.example:1 HTTP/1.1\r\nhost: t\r\n\r\n".into(), &[400]),
         ("everything", "OPTIONS * HTTP/1.1\r\nhost: t\r\n\r\n".into(), &[404, 200]),

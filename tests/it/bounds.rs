@@ -59,3 +59,29 @@ async fn callers_who_outlast_a_drain_are_answered() {
     refused.is_problem(503, "draining");
     ending.await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_read_by_who_is_still_sending() {
+    // More than both sides' buffers and than the function takes.
+    const BODY_BYTES: usize = 16 << 20;
+    let host = TestHost::new().probe().start().await;
+    let head = format!("POST /v1/functions/test/probe/echo HTTP/1.1\r\ncontent-length: {BODY_BYTES}");
+    let body = vec![b'x'; BODY_BYTES];
+    for _ in 0..4 {
+        let mut raw = Raw::begin(&host, &head, b"").await;
+        raw.send_or_closed(&body).await.expect("what is sent is read, and thrown away");
+        raw.answer().await.expect("an answer, not a reset").is_problem(413, "body-too-large");
+        assert!(raw.is_closed().await);
+    }
+    host.all_back_to_zero().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_is_not_said_back_at_length() {
+    let host = TestHost::new().start().await;
+    let long = "x".repeat(8 << 10);
+    for path in [format!("/{long}"), format!("/v1/functions/{long}/{long}")] {
+        let answer = host.get(&path).await;
+        assert!(answer.status == 404 && answer.body.len() < 6 << 10, "{} bytes", answer.body.len());
+    }
+}

@@ -114,3 +114,21 @@ async fn a_drain_sends_what_there_is() {
     assert_eq!(collector.spans("invoke").len(), 32);
     assert!(collector.received().metrics.iter().any(|metric| metric.name == "tenon_invocations_total"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_lost_at_the_end_is_counted() {
+    const CALLS: usize = 32;
+    for mood in [Mood::Hangs, Mood::Overloaded] {
+        let collector = Collector::start(Protocol::Http).await;
+        collector.is_now(mood);
+        let host = host(&collector).await;
+        calls(&host, CALLS).await;
+        eventually("they are on their way", async || collector.received().requests > 0).await;
+        let telemetry = host.host.telemetry().clone();
+        host.host.drain().await;
+        let text = telemetry.text();
+        let dropped = text.lines().find_map(|line| line.strip_prefix("tenon_otlp_spans_total{outcome=\"dropped\"} "));
+        let dropped: usize = dropped.unwrap().parse().unwrap();
+        assert!(dropped >= CALLS && dropped.is_multiple_of(CALLS), "{dropped} spans of {CALLS} calls");
+    }
+}

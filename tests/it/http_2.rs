@@ -202,3 +202,64 @@ async fn a_request_that_crosses_the_goodbye_is_answered() {
     assert!(text.contains(r#""body":"late""#), "{text}");
     host.all_back_to_zero().await;
 }
+
+async fn holds(host: &Served, bytes: u64) {
+    eventually("the answers are there and held", async || {
+        host.control("/health").await.json()["host_memory_bytes"].as_u64() >= Some(bytes)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_no_window_lets_out_end_their_connection() {
+    const ANSWERS: u64 = 8;
+    const BYTES: u64 = 1 << 20;
+    let host = TestHost::new().probe().config(|config| config.http.write_timeout_ms = 1000).start().await;
+    let stream = tokio::net::TcpStream::connect(host.base.strip_prefix("http://").unwrap()).await.unwrap();
+    let shut = h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(stream);
+    let (mut client, mut connection) = shut.await.unwrap();
+    let mut pings = connection.ping_pong().unwrap();
+    let ended = tokio::spawn(async move { drop(connection.await) });
+    let alive = tokio::spawn(async move {
+        while pings.ping(h2::Ping::opaque()).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let mut answers = Vec::new();
+    for _ in 0..ANSWERS {
+        client = client.ready().await.unwrap();
+        let (response, _) = client.send_request(post(&host, &format!("probe/respond?bytes={BYTES}")), true).unwrap();
+        answers.push(response);
+    }
+    holds(&host, ANSWERS * BYTES).await;
+    tokio::time::timeout(Duration::from_secs(20), ended).await.expect("the connection ends").unwrap();
+    host.all_back_to_zero().await;
+    alive.await.unwrap();
+    drop(answers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_crosses_the_goodbye_is_answered() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    /// Longer than the host waits for an idle connection's goodbye.
+    const SLOWLY: Duration = Duration::from_secs(6);
+    let host = TestHost::new().probe().config(|config| config.http.idle_timeout_ms = 300).start().await;
+    let mut stream = tokio::net::TcpStream::connect(host.base.strip_prefix("http://").unwrap()).await.unwrap();
+    stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
+    // The first goodbye names no last stream, until a ping is answered: it never is.
+    let mut said = Vec::new();
+    while !said.windows(FRAME_HEAD).any(|head| head[..5] == [0, 0, 8, GOAWAY, 0]) {
+        assert!(stream.read_buf(&mut said).await.unwrap() > 0, "closed without a goodbye");
+    }
+    let path = head("/v1/functions/test/probe/echo");
+    let body = frame(0, 1, 1, b"late");
+    stream.write_all(&frame(HEADERS, 0x4, 1, &[&[0x83], &path[1..]].concat())).await.unwrap();
+    tokio::time::sleep(SLOWLY).await;
+    stream.write_all(&body).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+    assert!(read.is_ok(), "still open");
+    let text = String::from_utf8_lossy(&answer);
+    assert!(text.contains(r#""body":"late""#), "{text}");
+    host.all_back_to_zero().await;
+}

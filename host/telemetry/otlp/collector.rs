@@ -74,7 +74,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    fn later(reason: impl Into<String>) -> Self {
+    pub(super) fn later(reason: impl Into<String>) -> Self {
         Self { again: true, reason: reason.into() }
     }
 
@@ -91,27 +91,28 @@ pub(super) struct Collector {
     headers: HeaderMap,
 }
 
-/// Whether an endpoint and its headers can be used at all.
+/// Whether an endpoint and its headers can be used at all. What may be a credential is not said back.
 pub(in crate::telemetry) fn check(endpoint: &str, headers: &Headers) -> Result<(), String> {
+    if endpoint.contains(['@', '?']) {
+        return Err("it must have no query and no user; credentials go into OTEL_EXPORTER_OTLP_HEADERS".into());
+    }
     let uri: Uri = endpoint.parse().map_err(|error| format!("`{endpoint}` is no URL: {error}"))?;
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
         return Err(format!("`{endpoint}` must begin with http:// or https:// and name a host"));
-    }
-    if uri.query().is_some() || uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-        return Err("it must have no query and no user; credentials go into OTEL_EXPORTER_OTLP_HEADERS".into());
     }
     read_headers(headers).map(drop)
 }
 
 fn read_headers(headers: &Headers) -> Result<HeaderMap, String> {
-    let read = |(name, value): &(String, String)| {
-        let key = HeaderName::try_from(name).map_err(|_| format!("`{name}` is no name of a header"))?;
-        // The value is a secret.
-        let mut value = HeaderValue::try_from(value).map_err(|_| format!("the value of `{name}` is no header"))?;
+    let read = |(index, (name, value)): (usize, &(String, String))| {
+        // The value is a secret, and where a sign is missing it stands in the name.
+        let wrong = |what| format!("OTEL_EXPORTER_OTLP_HEADERS: entry {} has {what}", index + 1);
+        let key = HeaderName::try_from(name).map_err(|_| wrong("a name that is none of a header"))?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| wrong("a value that no header can have"))?;
         value.set_sensitive(true);
         Ok((key, value))
     };
-    headers.0.iter().map(read).collect()
+    headers.0.iter().enumerate().map(read).collect()
 }
 
 impl Collector {
@@ -178,7 +179,12 @@ impl Collector {
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, MAX_REPLY_BYTES).collect().await;
         let body = body.map_err(|error| Failure::later(format!("its answer could not be read: {error}")))?;
-        if head.status != StatusCode::OK {
+        // A collector over HTTP may say that it will look at it later, or that it has nothing to say.
+        let taken = match self.protocol {
+            Protocol::Http => head.status.is_success(),
+            Protocol::Grpc => head.status == StatusCode::OK,
+        };
+        if !taken {
             let again = matches!(head.status.as_u16(), 429 | 502..=504);
             return Err(Failure { again, reason: format!("it answered {}", head.status) });
         }

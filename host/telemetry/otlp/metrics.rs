@@ -12,6 +12,7 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use prometheus::proto::{self, MetricFamily, MetricType};
+use prost::Message as _;
 
 use super::spans::{scope, text};
 
@@ -22,17 +23,45 @@ pub(super) struct Period {
     pub(super) now_ns: u64,
 }
 
-/// A message with these metrics.
-pub(super) fn message(resource: &Resource, families: &[MetricFamily], period: Period) -> ExportMetricsServiceRequest {
-    let metrics = families.iter().filter_map(|family| metric(family, period)).collect();
+/// The most that a message's metrics may take: receivers of gRPC refuse messages over 4 MiB.
+const MOST_BYTES: usize = 2 << 20;
+/// Samples of one metric that stay together: labels have a few hundred bytes, buckets likewise.
+const MOST_SAMPLES: usize = 1000;
+
+/// Messages with these metrics, mostly one. A metric of many functions may be in several, each with other samples.
+pub(super) fn messages(
+    resource: &Resource,
+    families: &[MetricFamily],
+    period: Period,
+) -> Vec<ExportMetricsServiceRequest> {
+    let mut messages = Vec::new();
+    let (mut metrics, mut bytes) = (Vec::new(), 0);
+    for family in families {
+        for samples in family.get_metric().chunks(MOST_SAMPLES) {
+            let Some(metric) = metric(family, samples, period) else { continue };
+            let more = metric.encoded_len();
+            if bytes + more > MOST_BYTES && !metrics.is_empty() {
+                messages.push(message(resource, std::mem::take(&mut metrics)));
+                bytes = 0;
+            }
+            bytes += more;
+            metrics.push(metric);
+        }
+    }
+    if !metrics.is_empty() {
+        messages.push(message(resource, metrics));
+    }
+    messages
+}
+
+fn message(resource: &Resource, metrics: Vec<Metric>) -> ExportMetricsServiceRequest {
     let scope_metrics = vec![ScopeMetrics { scope: Some(scope()), metrics, ..ScopeMetrics::default() }];
     let resource = Some(resource.clone());
     let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, ..ResourceMetrics::default() }];
     ExportMetricsServiceRequest { resource_metrics }
 }
 
-fn metric(family: &MetricFamily, period: Period) -> Option<Metric> {
-    let samples = family.get_metric();
+fn metric(family: &MetricFamily, samples: &[proto::Metric], period: Period) -> Option<Metric> {
     let numbers = |value: fn(&proto::Metric) -> f64| -> Vec<_> {
         samples.iter().map(|sample| number(sample, value(sample), period)).collect()
     };
@@ -112,10 +141,34 @@ mod tests {
         registry.register(Box::new(histogram.clone())).unwrap();
         [0.5, 0.6, 1.5, 7.0, 8.0, 9.0].into_iter().for_each(|value| histogram.observe(value));
         let period = Period { since_ns: 1, now_ns: 2 };
-        let metric = metric(&registry.gather()[0], period).unwrap();
+        let gathered = registry.gather();
+        let metric = metric(&gathered[0], gathered[0].get_metric(), period).unwrap();
         let Some(Data::Histogram(Histogram { data_points, .. })) = metric.data else { panic!("{metric:?}") };
         assert_eq!((&metric.name[..], &metric.unit[..]), ("a_seconds", "s"));
         assert_eq!(data_points[0].bucket_counts, [2, 1, 3]);
         assert_eq!((&data_points[0].explicit_bounds[..], data_points[0].count), (&[1.0, 2.0][..], 6));
+    }
+    #[test]
+    fn many_functions_fit_into_messages_that_are_taken() {
+        const FUNCTIONS: usize = 5000;
+        let registry = Registry::new();
+        let options = HistogramOpts::new("a_seconds", "A.");
+        let many = prometheus::HistogramVec::new(options, &["function", "outcome"]).unwrap();
+        registry.register(Box::new(many.clone())).unwrap();
+        for function in 0..FUNCTIONS {
+            for outcome in ["ok", "caller"] {
+                many.with_label_values(&[&format!("{function:0100}"), outcome]).observe(1.0);
+            }
+        }
+        let period = Period { since_ns: 1, now_ns: 2 };
+        let messages = messages(&Resource::default(), &registry.gather(), period);
+        assert!(messages.iter().all(|message| message.encoded_len() <= MOST_BYTES + 1000));
+        let metrics = messages.iter().flat_map(|message| &message.resource_metrics[0].scope_metrics[0].metrics);
+        let points = metrics.map(|metric| match &metric.data {
+            Some(Data::Histogram(histogram)) => histogram.data_points.len(),
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(points.sum::<usize>(), 2 * FUNCTIONS);
+        assert!(messages.len() > 1);
     }
 }

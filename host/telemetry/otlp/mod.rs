@@ -27,7 +27,7 @@ use super::{
 
 /// Invocations and batches that wait for being sent; more are dropped.
 const QUEUE: usize = 2048;
-/// How long the last spans may take when the host ends.
+/// How long the last spans and figures may take when the host ends; `sender` gives up a little earlier, and counts.
 const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// Where finished invocations and batches go.

@@ -12,9 +12,10 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
     trace::v1::Span,
 };
+use prost::Message;
 use tokio::{
     sync::{mpsc::Receiver, watch},
-    time::MissedTickBehavior,
+    time::{MissedTickBehavior, sleep, sleep_until},
 };
 
 use super::{
@@ -30,19 +31,40 @@ const BATCH_SPANS: usize = 512;
 /// Pauses after failures, doubled up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How often the same spans are sent: with these pauses, for some two and a half minutes.
+const MOST_ATTEMPTS: u32 = 10;
+/// What the collector may take for the last spans and figures, together less than the task is given.
+const LAST_SPANS: Duration = Duration::from_secs(2);
+const LAST_METRICS: Duration = Duration::from_millis(800);
 
-/// What the task owns.
+/// What the task owns: one for each signal, so that neither waits for the other's trouble.
 pub(super) struct Sender {
+    traces: Traces,
+    metrics: Metrics,
+}
+
+/// What both need.
+struct Shared {
     collector: Collector,
-    gathering: Gathering,
     counts: Arc<Counts>,
     resource: Resource,
     interval: Duration,
-    since_ns: u64,
+}
+
+struct Traces {
+    shared: Arc<Shared>,
     /// Spans that are to be sent next.
     spans: Vec<Span>,
-    traces: Health,
-    metrics: Health,
+    /// How often these have been sent in vain.
+    attempts: u32,
+    health: Health,
+}
+
+struct Metrics {
+    shared: Arc<Shared>,
+    gathering: Gathering,
+    since_ns: u64,
+    health: Health,
 }
 
 /// Whether a signal gets through, and when to try again if not.
@@ -75,8 +97,8 @@ impl Health {
         if !std::mem::replace(&mut self.failing, true) {
             tracing::warn!(signal, "the collector does not take them, requests are not affected: {failure}");
         }
+        self.until = failure.again.then(|| Instant::now() + self.pause);
         if failure.again {
-            self.until = Some(Instant::now() + self.pause);
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         }
     }
@@ -87,106 +109,154 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
+impl Shared {
+    fn tick(&self) -> tokio::time::Interval {
+        let mut tick = tokio::time::interval_at((Instant::now() + self.interval).into(), self.interval);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick
+    }
+
+    /// Sends one message, unless it is given up before there is an answer.
+    async fn send<R: Message + Default>(
+        &self,
+        signal: Signal,
+        message: &impl Message,
+        given_up: impl Future<Output = ()>,
+    ) -> Result<R, Failure> {
+        let sent = tokio::select! {
+            sent = self.collector.send(signal, message) => sent,
+            () = given_up => Err(Failure::later("no answer before the host ended")),
+        };
+        self.counts.message(signal.name(), if sent.is_ok() { "ok" } else { "failed" });
+        sent
+    }
+}
+
 impl Sender {
     pub(super) fn new(config: &Config, collector: Collector, gathering: Gathering, counts: Arc<Counts>) -> Self {
         let (resource, since_ns) = (spans::resource(config), Clock::read().unix_ns(Instant::now()));
-        let (traces, metrics) = (Health::new(Signal::Traces), Health::new(Signal::Metrics));
-        let (interval, spans) = (config.interval(), Vec::new());
-        Self { collector, gathering, counts, resource, interval, since_ns, spans, traces, metrics }
+        let shared = Arc::new(Shared { collector, counts, resource, interval: config.interval() });
+        let health = Health::new(Signal::Traces);
+        let traces = Traces { shared: shared.clone(), spans: Vec::new(), attempts: 0, health };
+        let metrics = Metrics { shared, gathering, since_ns, health: Health::new(Signal::Metrics) };
+        Self { traces, metrics }
     }
 
     /// Sends until it is told to stop, then what is left.
-    pub(super) async fn run(mut self, mut waiting: Receiver<Finished>, mut stopped: watch::Receiver<bool>) {
-        let mut tick = tokio::time::interval_at((Instant::now() + self.interval).into(), self.interval);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(super) async fn run(mut self, mut waiting: Receiver<Finished>, stopped: watch::Receiver<bool>) {
+        tokio::join!(self.traces.run(&mut waiting, stopped.clone()), self.metrics.run(stopped));
+        // In this order: the last figures tell what became of the last spans.
+        self.traces.finish(waiting).await;
+        self.metrics.health.until = None;
+        self.metrics.send(sleep(LAST_METRICS)).await;
+    }
+}
+
+impl Traces {
+    async fn run(&mut self, waiting: &mut Receiver<Finished>, mut stopped: watch::Receiver<bool>) {
+        let mut tick = self.shared.tick();
         loop {
             let room = self.spans.len() < BATCH_SPANS;
+            // What was sent in vain is sent again when the pause ends, not when the next tick comes.
+            let again = self.health.until.filter(|_| !self.spans.is_empty());
+            let pause = sleep_until(again.unwrap_or_else(Instant::now).into());
             tokio::select! {
-                () = told(&mut stopped) => break,
-                _ = tick.tick() => {
-                    self.send_spans().await;
-                    self.send_metrics().await;
-                }
+                () = told(&mut stopped) => return,
+                _ = tick.tick() => self.send(told(&mut stopped)).await,
+                () = pause, if again.is_some() => self.send(told(&mut stopped)).await,
                 finished = waiting.recv(), if room => match finished {
-                    Some(finished) => self.take(finished).await,
-                    None => break,
+                    Some(finished) => {
+                        self.spans.extend(spans::of(finished));
+                        if self.spans.len() >= BATCH_SPANS {
+                            self.send(told(&mut stopped)).await;
+                        }
+                    }
+                    None => return,
                 },
             }
         }
-        self.finish(waiting).await;
     }
 
-    async fn take(&mut self, finished: Finished) {
-        self.spans.extend(spans::of(finished));
-        if self.spans.len() >= BATCH_SPANS {
-            self.send_spans().await;
-        }
-    }
-
-    /// The last spans and figures, pauses or not; what the collector does not take now is lost and counted.
+    /// The last spans, pauses or not; what the collector does not take now is lost and counted.
     async fn finish(&mut self, mut waiting: Receiver<Finished>) {
         waiting.close();
+        let until = tokio::time::Instant::now() + LAST_SPANS;
         loop {
             while let Some(finished) = (self.spans.len() < BATCH_SPANS).then(|| waiting.try_recv().ok()).flatten() {
                 self.spans.extend(spans::of(finished));
             }
             if self.spans.is_empty() {
-                break;
+                return;
             }
-            self.traces.until = None;
-            self.send_spans().await;
+            self.health.until = None;
+            self.send(sleep_until(until)).await;
             if !self.spans.is_empty() {
                 let mut left = self.spans.len();
                 while let Ok(finished) = waiting.try_recv() {
                     left += finished.spans();
                 }
-                self.counts.dropped(left);
-                break;
+                self.shared.counts.dropped(left);
+                tracing::warn!(spans = left, "the collector did not take the last spans");
+                return;
             }
         }
-        self.metrics.until = None;
-        self.send_metrics().await;
     }
 
-    fn noted(&mut self, signal: Signal, failure: Option<&Failure>) {
-        self.counts.message(signal.name(), if failure.is_none() { "ok" } else { "failed" });
-        match signal {
-            Signal::Traces => self.traces.note(failure),
-            Signal::Metrics => self.metrics.note(failure),
-        }
-    }
-
-    /// Sends the spans that there are. They stay where the collector may take them later.
-    async fn send_spans(&mut self) {
-        if self.spans.is_empty() || self.traces.is_paused() {
+    /// Sends the spans that there are. They stay where the collector may take them later, but not for ever: it may be
+    /// these that it cannot bear, and others wait.
+    async fn send(&mut self, given_up: impl Future<Output = ()>) {
+        if self.spans.is_empty() || self.health.is_paused() {
             return;
         }
-        let count = self.spans.len();
-        let message = spans::message(&self.resource, std::mem::take(&mut self.spans));
-        let sent = self.collector.send::<ExportTraceServiceResponse>(Signal::Traces, &message).await;
-        self.noted(Signal::Traces, sent.as_ref().err());
+        let (shared, count) = (&self.shared, self.spans.len());
+        let message = spans::message(&shared.resource, std::mem::take(&mut self.spans));
+        let sent = shared.send::<ExportTraceServiceResponse>(Signal::Traces, &message, given_up).await;
+        self.health.note(sent.as_ref().err());
+        self.attempts += 1;
         match sent {
             Ok(reply) => {
                 let rejected = reply.partial_success.map_or(0, |partial| partial.rejected_spans.max(0) as usize);
-                self.counts.sent(count.saturating_sub(rejected));
-                self.counts.refused(rejected.min(count));
+                shared.counts.sent(count.saturating_sub(rejected));
+                shared.counts.refused(rejected.min(count));
             }
-            Err(failure) if failure.again => {
+            Err(failure) if failure.again && self.attempts < MOST_ATTEMPTS => {
                 let scopes = message.resource_spans.into_iter().flat_map(|spans| spans.scope_spans);
                 self.spans = scopes.flat_map(|scope| scope.spans).collect();
+                return;
             }
-            Err(_) => self.counts.refused(count),
+            Err(failure) if failure.again => shared.counts.dropped(count),
+            Err(_) => shared.counts.refused(count),
+        }
+        self.attempts = 0;
+    }
+}
+
+impl Metrics {
+    async fn run(&mut self, mut stopped: watch::Receiver<bool>) {
+        let mut tick = self.shared.tick();
+        loop {
+            tokio::select! {
+                () = told(&mut stopped) => return,
+                _ = tick.tick() => self.send(told(&mut stopped)).await,
+            }
         }
     }
 
     /// Sends the figures. They are totals: a message that is lost is made good by the next.
-    async fn send_metrics(&mut self) {
-        if self.metrics.is_paused() {
+    async fn send(&mut self, given_up: impl Future<Output = ()>) {
+        if self.health.is_paused() {
             return;
         }
         let period = Period { since_ns: self.since_ns, now_ns: Clock::read().unix_ns(Instant::now()) };
-        let message = metrics::message(&self.resource, &self.gathering.gather(), period);
-        let sent = self.collector.send::<ExportMetricsServiceResponse>(Signal::Metrics, &message).await;
-        self.noted(Signal::Metrics, sent.as_ref().err());
+        let messages = metrics::messages(&self.shared.resource, &self.gathering.gather(), period);
+        let mut given_up = std::pin::pin!(given_up);
+        for message in messages {
+            let sent = self.shared.send::<ExportMetricsServiceResponse>(Signal::Metrics, &message, given_up.as_mut());
+            let sent = sent.await;
+            self.health.note(sent.as_ref().err());
+            if sent.is_err() {
+                return;
+            }
+        }
     }
 }
