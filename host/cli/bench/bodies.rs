@@ -3,6 +3,7 @@
 //! It reads files and flags under a bound and knows nothing of connections. Bodies are shared, not copied, however many
 //! clients send them.
 
+use std::env;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -21,6 +22,8 @@ use crate::failure::{Exit, Failure};
 const ALL_BODIES_BYTES_MAX: u64 = 1 << 30;
 /// Lines of a file of bodies.
 const LINES_MAX: usize = 10_000_000;
+/// The key of the host's functions, where no flag gives one.
+const KEY_VARIABLE: &str = "TENON_KEY";
 const JSON: &str = "application/json";
 
 /// The requests of a run, to be asked for by number.
@@ -51,7 +54,7 @@ impl Requests {
         if let Some(kind) = flags.content_type.clone().or(guessed) {
             headers.entry(header::CONTENT_TYPE).or_insert(kind);
         }
-        if let Some(key) = &flags.key {
+        if let Some(key) = key(flags, endpoint)? {
             let bearer = HeaderValue::try_from(format!("Bearer {key}"));
             let mut bearer = bearer.map_err(|_| usage("the key is not text that a header can carry".into()))?;
             bearer.set_sensitive(true);
@@ -81,6 +84,17 @@ impl Requests {
     pub(super) fn size(&self) -> (u64, u64) {
         (self.bodies.len() as u64, self.bodies.iter().map(|body| body.len() as u64).sum())
     }
+}
+
+/// The flag's key goes anywhere, the variable's to functions of the host alone: a URL may be anybody's, and who set the
+/// variable once did not mean them.
+fn key(flags: &BodyFlags, endpoint: &Endpoint) -> Result<Option<String>, Failure> {
+    if flags.key.is_some() || !endpoint.own {
+        return Ok(flags.key.clone());
+    }
+    let Some(key) = env::var_os(KEY_VARIABLE).filter(|key| !key.is_empty()) else { return Ok(None) };
+    let garbled = |_| Failure::new(Exit::Usage, format!("{KEY_VARIABLE} is not text"));
+    key.into_string().map(Some).map_err(garbled)
 }
 
 type Bodies = (&'static str, Vec<Bytes>, Option<HeaderValue>);

@@ -31,9 +31,8 @@ pub(super) async fn client(drive: &Drive, tally: &RefCell<Tally>, number: u64) {
         if counts && !gauge.begin(drive.requests_max) {
             break;
         }
-        let (request, bytes_out) = drive.requests.request(body);
+        let (result, bytes_out) = drive.ask(&mut client, body).await;
         body = body.wrapping_add(u64::from(drive.clients));
-        let result = client.ask(request).await;
         let ended = Instant::now();
         let pause = match &result {
             Err(Missed::Connect) => Some(AFTER_A_FAILED_CONNECT),
@@ -41,7 +40,7 @@ pub(super) async fn client(drive: &Drive, tally: &RefCell<Tally>, number: u64) {
             _ => None,
         };
         if counts {
-            let in_time = !window.is_over(ended);
+            let in_time = drive.in_time(ended);
             let good = tally.borrow_mut().count(Ended { result, from: begun, to: ended, bytes_out, in_time });
             gauge.ended(good);
         }

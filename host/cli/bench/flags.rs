@@ -15,7 +15,9 @@ use super::judge::Limit;
 
 /// Clients, and requests in flight, of one cell at most.
 pub(super) const CLIENTS_MAX: u32 = 10_000;
-/// Requests per second of one cell at most.
+/// Requests per second of one cell at least: one in a quarter of an hour.
+const RATE_MIN: f64 = 0.001;
+/// And at most.
 const RATE_MAX: f64 = 1e6;
 /// Cells of one run at most.
 const CELLS_MAX: usize = 1000;
@@ -110,8 +112,8 @@ pub(super) struct BodyFlags {
     /// A header to send, may be repeated
     #[arg(long, short = 'H', value_name = "NAME:VALUE", value_parser = parse_header)]
     pub(super) header: Vec<(HeaderName, HeaderValue)>,
-    /// The key to send as `authorization: Bearer`
-    #[arg(long, env = "TENON_KEY", hide_env_values = true, value_name = "KEY")]
+    /// The key to send as `authorization: Bearer`; a function of the host, and no URL, is also asked with TENON_KEY's
+    #[arg(long, value_name = "KEY")]
     pub(super) key: Option<String>,
     /// The method [default: POST with a body, GET without]
     #[arg(long, value_name = "METHOD")]
@@ -144,7 +146,8 @@ impl BenchFlags {
 
 fn parse_rate(text: &str) -> Result<f64, String> {
     let rate: f64 = text.trim().parse().map_err(|_| format!("`{text}` is not a number"))?;
-    if rate > 0.0 && rate <= RATE_MAX { Ok(rate) } else { Err(format!("a rate is above 0 and at most {RATE_MAX}")) }
+    let fits = (RATE_MIN..=RATE_MAX).contains(&rate);
+    if fits { Ok(rate) } else { Err(format!("a rate is {RATE_MIN} to {RATE_MAX} requests per second")) }
 }
 
 fn parse_ratio(text: &str) -> Result<f64, String> {

@@ -33,6 +33,8 @@ pub(super) struct Endpoint {
     /// The first address that the name resolves to: every connection goes to the same one, and no cell pays for
     /// looking it up.
     pub(super) address: SocketAddr,
+    /// A function of the host: what is meant for the host may go there.
+    pub(super) own: bool,
     /// For `https://` the name that the certificate has to be for.
     pub(super) secure: Option<ServerName<'static>>,
 }
@@ -66,6 +68,13 @@ impl Goal {
         };
         let uri: Uri =
             url.parse().map_err(|error| Failure::new(Exit::Usage, format!("`{url}` is not a URL: {error}")))?;
+        let authority = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
+        if authority.contains('@') {
+            // Not repeated here, nor in what is saved.
+            return Err(Failure::new(Exit::Usage, "the address has a name or password before its host").hint(
+                "leave out what stands before the `@`; --key, or --header 'authorization: …', sends credentials",
+            ));
+        }
         let name = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']').to_owned();
         let secure = (uri.scheme() == Some(&Scheme::HTTPS)).then(|| ServerName::try_from(name.clone()));
         let secure = secure.transpose().map_err(|error| {
@@ -79,8 +88,7 @@ impl Goal {
         let mut found = (name.as_str(), port).to_socket_addrs().map_err(|error| unknown(format!(": {error}")))?;
         let address = found.next().ok_or_else(|| unknown(String::new()))?;
         let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-        let authority = uri.authority().map(|authority| authority.as_str().to_owned()).unwrap_or_default();
-        Ok(Endpoint { url, authority, path, address, secure })
+        Ok(Endpoint { url, authority, path, address, own: matches!(self, Self::Function(_)), secure })
     }
 }
 
@@ -101,6 +109,7 @@ mod tests {
             let endpoint = Goal::parse(text).unwrap().resolve(&host).unwrap();
             assert_eq!((endpoint.url.as_str(), endpoint.path.as_str(), endpoint.address.port()), (url, path, port));
             assert_eq!(endpoint.secure.is_some(), url.starts_with("https"), "{url}");
+            assert_eq!(endpoint.own, text.starts_with("demo"), "{url}");
         }
         let host = Host::parse("https://127.0.0.1:9").unwrap();
         assert!(Goal::parse("demo/echo").unwrap().resolve(&host).unwrap().secure.is_some());

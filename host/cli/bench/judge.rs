@@ -45,7 +45,12 @@ impl Limit {
     }
 
     fn broken_by(&self, cell: &SavedCell) -> Option<String> {
-        let (found, most) = ((self.figure)(cell.latency_ms.as_ref()?), self.most.as_secs_f64() * 1e3);
+        // What never answered is not quick; the waits in vain are cut where the timeout cut them.
+        let latency = cell.latency_ms.as_ref().filter(|_| cell.errors < cell.requests);
+        let Some(latency) = latency else {
+            return Some(format!("{}: no good answer, so {} is not within {:?}", cell.name(), self.name, self.most));
+        };
+        let (found, most) = ((self.figure)(latency), self.most.as_secs_f64() * 1e3);
         (found > most).then(|| format!("{}: {} is {found:.3} ms, over {most} ms", cell.name(), self.name))
     }
 }
@@ -109,7 +114,42 @@ fn codes(cells: &[SavedCell]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
+    use super::super::flags::Load;
+    use super::super::run::Driven;
+    use super::super::saved::Sum;
+    use super::super::tally::{Ended, Tally};
+    use super::super::wire::Answered;
     use super::*;
+
+    fn cell(results: impl IntoIterator<Item = Result<Answered, Missed>>) -> SavedCell {
+        let mut tally = Tally::new().unwrap();
+        let from = Instant::now();
+        let to = from + Duration::from_millis(20);
+        results.into_iter().for_each(|result| {
+            tally.count(Ended { result, from, to, bytes_out: 0, in_time: true });
+        });
+        let mut sum = Sum::new(Load::Closed(1));
+        sum.add(Driven { tally, time: Duration::from_secs(1), interrupted: false });
+        sum.cell().unwrap()
+    }
+
+    fn status(status: u16) -> Result<Answered, Missed> {
+        Ok(Answered { status, bytes: 0, code: None, retry_after: None })
+    }
+
+    #[test]
+    fn a_cell_without_a_good_answer_breaks_every_limit() {
+        let (wide, narrow) = (Limit::parse("p99>1s").unwrap(), Limit::parse("p99>5ms").unwrap());
+        let good = cell([status(200), status(503)]);
+        assert!(wide.broken_by(&good).is_none());
+        assert!(narrow.broken_by(&good).unwrap().contains("over 5 ms"));
+        for bad in [cell([]), cell([status(503)]), cell([Err(Missed::Timeout)]), cell([Err(Missed::Connect)])] {
+            let said = wide.broken_by(&bad).unwrap();
+            assert_eq!(said, "1 client: no good answer, so p99 is not within 1s");
+        }
+    }
 
     #[test]
     fn limits_are_read() {

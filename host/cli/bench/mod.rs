@@ -48,9 +48,8 @@ use bodies::Requests;
 use flags::Load;
 use goal::{Endpoint, Goal};
 use progress::Bar;
-use run::{Driven, Plan};
-use saved::{FORMAT, Saved, SavedCell, SavedTarget, Settings};
-use tally::Tally;
+use run::Plan;
+use saved::{FORMAT, Saved, SavedTarget, Settings, Sum};
 use wire::Wire;
 
 /// Without `--duration` and `--requests`.
@@ -111,34 +110,34 @@ fn measure(host: &Host, flags: &BenchFlags, goal: &Goal) -> Result<Saved, Stop> 
         threads: flags.threads,
         honour_retry_after: flags.honour_retry_after,
     };
-    let turns = drive(&plan, &loads, flags.repeat)?;
-    for (load, turns) in loads.into_iter().zip(turns).filter(|(_, turns)| !turns.is_empty()) {
-        saved.interrupted |= turns.iter().any(|turn| turn.interrupted);
-        saved.cells.push(SavedCell::of(load, &turns, Tally::new()?));
-    }
+    let mut cells = loads.into_iter().map(|load| (load, Sum::new(load))).collect::<Vec<_>>();
+    saved.interrupted = drive(&plan, &mut cells, flags.repeat)?;
+    saved.cells = cells.into_iter().filter_map(|(_, sum)| sum.cell()).collect();
     Ok(saved)
 }
 
-/// Drives the matrix as often as asked, cell by cell in turns: what drifts meanwhile meets all cells alike.
-fn drive(plan: &Plan, loads: &[Load], repeat: u32) -> Result<Vec<Vec<Driven>>, Stop> {
+/// Drives the matrix as often as asked, cell by cell in turns: what drifts meanwhile meets all cells alike. Whether the
+/// user ended it early.
+fn drive(plan: &Plan, cells: &mut [(Load, Sum)], repeat: u32) -> Result<bool, Stop> {
     reactor()?.block_on(async {
         let (send, mut interrupts) = mpsc::channel(INTERRUPTS);
         tokio::spawn(async move { while tokio::signal::ctrl_c().await.is_ok() && send.send(()).await.is_ok() {} });
-        let mut all: Vec<Vec<Driven>> = loads.iter().map(|_| Vec::new()).collect();
+        // An interrupt is listened for before the first request is sent.
+        tokio::task::yield_now().await;
         for turn in 1..=repeat {
-            for (load, turns) in loads.iter().zip(&mut all) {
+            for (load, sum) in &mut *cells {
                 let bar = Bar::new(&name(*load, turn, repeat), plan.warm_up, plan.duration, plan.requests_max);
                 let Some(driven) = plan.drive(*load, &bar, &mut interrupts).await? else {
                     return Err(Stop::Said(Exit::Environment));
                 };
                 let interrupted = driven.interrupted;
-                turns.push(driven);
+                sum.add(driven);
                 if interrupted {
-                    return Ok(all);
+                    return Ok(true);
                 }
             }
         }
-        Ok(all)
+        Ok(false)
     })
 }
 

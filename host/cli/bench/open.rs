@@ -146,16 +146,21 @@ impl Room {
         }
     }
 
-    /// Counts what was due in the window and never began: it waited from its instant to the end.
+    /// Counts what was due in the window and never began: it waited from its instant to the end, or to the user's
+    /// interrupt.
     fn count_not_started(&self, schedule: Schedule, mut index: u64) {
-        let Some(end) = self.drive.window.end.filter(|_| !self.drive.gauge.stopped()) else { return };
+        let (window, gauge) = (self.drive.window, &self.drive.gauge);
+        let Some(end) = [window.end, gauge.stopped_at()].into_iter().flatten().min() else { return };
         let indices = schedule.indices_before(end);
         let step = (indices.saturating_sub(index) / NOT_STARTED_STEPS).max(1);
         let mut tally = self.tally.borrow_mut();
         while index < indices {
             let (due, step) = (schedule.due(index), step.min(indices - index));
-            if self.drive.window.counts(due.at) {
-                tally.count_not_started(end - due.at, step);
+            if window.counts(due.at) {
+                let requests = gauge.begin_up_to(self.drive.requests_max, step);
+                if requests > 0 {
+                    tally.count_not_started(end.saturating_duration_since(due.at), requests);
+                }
             }
             index += step;
         }
@@ -174,11 +179,10 @@ async fn client(room: Rc<Room>, seat: Rc<Seat>) {
             }
             continue;
         };
-        let (request, bytes_out) = drive.requests.request(due.number);
-        let result = client.ask(request).await;
+        let (result, bytes_out) = drive.ask(&mut client, due.number).await;
         let ended = Instant::now();
         if drive.window.counts(due.at) {
-            let in_time = !drive.window.is_over(ended);
+            let in_time = drive.in_time(ended);
             let good = room.tally.borrow_mut().count(Ended { result, from: due.at, to: ended, bytes_out, in_time });
             drive.gauge.ended(good);
         }

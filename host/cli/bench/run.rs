@@ -3,7 +3,7 @@
 //!
 //! It owns the threads and joins what they counted. Nothing here knows how clients behave (`closed`, `open`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::bodies::Requests;
@@ -21,7 +21,7 @@ use super::flags::Load;
 use super::progress::Bar;
 use super::tally::Tally;
 use super::window::{Gauge, Window};
-use super::wire::Wire;
+use super::wire::{Answered, Client, Missed, Wire};
 use super::{closed, open};
 use crate::failure::{Exit, Failure};
 
@@ -58,6 +58,14 @@ pub(super) struct Drive {
     pub(super) clients: u32,
     /// Open loop: requests in flight on this thread at most.
     pub(super) seats: u32,
+    patience: Patience,
+}
+
+/// Whether a thread's clients still wait for what is in flight.
+#[derive(Default)]
+struct Patience {
+    over: Cell<bool>,
+    ended: Notify,
 }
 
 /// A cell that was driven.
@@ -112,7 +120,7 @@ impl Plan {
                 _ = tick.tick() => bar.show(&window, gauge.done.load(Relaxed), gauge.errors.load(Relaxed)),
             }
         }
-        let time = measured(&window, &tally, interrupted);
+        let time = measured(&window, &tally, gauge.stopped_at());
         Ok(Some(Driven { tally, time, interrupted }))
     }
 
@@ -127,18 +135,50 @@ impl Plan {
             honour_retry_after: self.honour_retry_after,
             clients: if let Load::Closed(clients) = load { clients } else { 0 },
             seats: part(self.max_in_flight).max(1),
+            patience: Patience::default(),
         }
     }
 }
 
-/// The time that the counts stand for.
-fn measured(window: &Window, tally: &Tally, interrupted: bool) -> Duration {
-    let since = |end: Instant| end.saturating_duration_since(window.start);
-    match window.end {
-        Some(end) if !interrupted => since(end),
-        Some(end) => since(Instant::now().min(end)),
-        None => tally.last.map_or(Duration::ZERO, since),
+impl Drive {
+    /// Sends one request, and waits for its answer as long as anybody does: what is given up is counted, too, or an
+    /// interrupt would forget whoever a stalled server kept waiting.
+    pub(super) async fn ask(&self, client: &mut Client<'_>, number: u64) -> (Result<Answered, Missed>, u64) {
+        let (request, bytes_out) = self.requests.request(number);
+        let result = tokio::select! {
+            biased;
+            result = client.ask(request) => result,
+            () = self.patience.end() => Err(Missed::Unfinished),
+        };
+        (result, bytes_out)
     }
+
+    /// Whether the measurement still ran at this instant.
+    pub(super) fn in_time(&self, instant: Instant) -> bool {
+        !self.window.is_over(instant) && self.gauge.stopped_at().is_none_or(|stopped| instant <= stopped)
+    }
+}
+
+impl Patience {
+    async fn end(&self) {
+        // Made first: it is told of an end that comes between the look and the wait.
+        let ended = self.ended.notified();
+        if !self.over.get() {
+            ended.await;
+        }
+    }
+
+    fn lose(&self) {
+        self.over.set(true);
+        self.ended.notify_waiters();
+    }
+}
+
+/// The time that the counts stand for.
+fn measured(window: &Window, tally: &Tally, stopped: Option<Instant>) -> Duration {
+    let ends = [window.end.or(tally.last), stopped];
+    let end = ends.into_iter().flatten().min();
+    end.map_or(Duration::ZERO, |end| end.saturating_duration_since(window.start))
 }
 
 /// A thread's part of a cell.
@@ -153,14 +193,11 @@ impl Share {
         let reactor = |error: io::Error| Failure::new(Exit::Environment, format!("no reactor to drive with: {error}"));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(reactor)?;
         let tally = Rc::new(RefCell::new(Tally::new()?));
-        let gauge = drive.gauge.clone();
         let drive = Rc::new(drive);
         let done = LocalSet::new().block_on(&runtime, async {
             sleep(drive.window.origin.saturating_duration_since(Instant::now())).await;
-            tokio::select! {
-                done = self.clients(drive, tally.clone()) => done,
-                () = grace(&gauge) => Ok(()),
-            }
+            spawn_local(grace(drive.clone()));
+            self.clients(drive, tally.clone()).await
         });
         done.map_err(reactor)?;
         let counted = tally.borrow().clone();
@@ -186,10 +223,11 @@ impl Share {
     }
 }
 
-/// Returns a while after the user has interrupted: what has not ended by then is not waited for.
-async fn grace(gauge: &Gauge) {
-    while !gauge.stopped() {
+/// Ends the clients' patience a while after the user has interrupted.
+async fn grace(drive: Rc<Drive>) {
+    while !drive.gauge.stopped() {
         sleep(LOOK_EVERY).await;
     }
     sleep(GRACE).await;
+    drive.patience.lose();
 }

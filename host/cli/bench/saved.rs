@@ -15,6 +15,16 @@ use super::flags::Load;
 use super::run::Driven;
 use super::tally::Tally;
 
+/// A cell while it is measured: one sum of its turns, and of each turn no more than is saved, because histograms are
+/// large and a matrix may have many turns.
+pub(super) struct Sum {
+    load: Load,
+    seconds: f64,
+    /// None before the first turn.
+    tally: Option<Tally>,
+    turns: Vec<Repetition>,
+}
+
 /// What the document calls itself.
 pub(super) const FORMAT: &str = "tenon-bench/1";
 const NS_PER_MS: f64 = 1e6;
@@ -157,17 +167,30 @@ impl Repetition {
     }
 }
 
-impl SavedCell {
-    /// The figures of a cell that was driven at least once.
-    pub(super) fn of(load: Load, turns: &[Driven], empty: Tally) -> Self {
-        let mut tally = empty;
-        turns.iter().for_each(|turn| tally.add(turn.tally.clone()));
-        let seconds = turns.iter().map(|turn| turn.time.as_secs_f64()).sum();
-        let (clients, open) = match load {
+impl Sum {
+    /// Of no turn yet.
+    pub(super) fn new(load: Load) -> Self {
+        Self { load, seconds: 0.0, tally: None, turns: Vec::new() }
+    }
+
+    /// Adds a turn.
+    pub(super) fn add(&mut self, turn: Driven) {
+        self.seconds += turn.time.as_secs_f64();
+        self.turns.push(Repetition::of(&turn));
+        match &mut self.tally {
+            Some(tally) => tally.add(turn.tally),
+            None => self.tally = Some(turn.tally),
+        }
+    }
+
+    /// The figures of a cell; none where it was never driven.
+    pub(super) fn cell(self) -> Option<SavedCell> {
+        let (tally, seconds) = (self.tally?, self.seconds);
+        let (clients, open) = match self.load {
             Load::Closed(clients) => (Some(clients), None),
             Load::Open(rate) => (None, Some(rate)),
         };
-        Self {
+        Some(SavedCell {
             clients,
             rate: open,
             requests: tally.requests,
@@ -185,10 +208,12 @@ impl SavedCell {
             statuses: tally.statuses,
             codes: tally.codes,
             missed: tally.missed.into_iter().map(|(missed, n)| (missed.name().to_owned(), n)).collect(),
-            repetitions: turns.iter().map(Repetition::of).collect(),
-        }
+            repetitions: self.turns,
+        })
     }
+}
 
+impl SavedCell {
     /// `50 clients` or `200/s`, as people and comparisons name it.
     pub(super) fn name(&self) -> String {
         match (self.clients, self.rate) {
@@ -231,7 +256,10 @@ mod tests {
         (1..=1000).for_each(|ms| tally.latency.saturating_record(ms * 1_000_000));
         (tally.requests, tally.good, tally.good_in_time) = (1000, 1000, 900);
         let turn = || Driven { tally: tally.clone(), time: Duration::from_secs(3), interrupted: false };
-        let cell = SavedCell::of(Load::Closed(4), &[turn(), turn()], Tally::new().unwrap());
+        let mut sum = Sum::new(Load::Closed(4));
+        (0..2).for_each(|_| sum.add(turn()));
+        let cell = sum.cell().unwrap();
+        assert_eq!(cell.repetitions.iter().map(|turn| turn.requests).collect::<Vec<_>>(), [1000, 1000]);
         assert_eq!((cell.requests, cell.seconds, cell.requests_per_second), (2000, 6.0, 300.0));
         let text = serde_json::to_string(&cell).unwrap();
         let read: SavedCell = serde_json::from_str(&text).unwrap();

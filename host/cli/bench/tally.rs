@@ -110,7 +110,7 @@ impl Tally {
             Err(missed) => {
                 *self.missed.entry(missed).or_default() += 1;
                 match missed {
-                    Missed::Timeout => self.latency.saturating_record(ns),
+                    Missed::Timeout | Missed::Unfinished => self.latency.saturating_record(ns),
                     _ => self.error_latency.saturating_record(ns),
                 }
             }
@@ -185,8 +185,9 @@ mod tests {
             assert!(!tally.count(ended(answered(429, Some("queue-full".into())), 1)));
         }
         tally.count(ended(Err(Missed::Timeout), 500));
+        tally.count(ended(Err(Missed::Unfinished), 500));
         tally.count_not_started(Duration::from_secs(2), 1);
-        assert_eq!((tally.requests, tally.errors(), tally.latency.len()), (102, 101, 3));
+        assert_eq!((tally.requests, tally.errors(), tally.latency.len()), (103, 102, 4));
         assert!(tally.latency.min() > 99_000_000 && tally.latency.max() > 1_990_000_000);
         assert_eq!((tally.codes["queue-full"], tally.statuses[&429]), (99, 99));
     }

@@ -3,7 +3,8 @@
 //!
 //! It owns instants and shared counters; what is driven, and how, is not its matter.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 /// The measurement of one cell, as each thread sees it.
@@ -26,7 +27,8 @@ pub(super) struct Gauge {
     pub(super) errors: AtomicU64,
     /// Requests of `--requests` that have begun.
     begun: AtomicU64,
-    stop: AtomicBool,
+    /// When the user interrupted.
+    stop: OnceLock<Instant>,
 }
 
 impl Window {
@@ -50,7 +52,13 @@ impl Window {
 impl Gauge {
     /// Takes one of the requests that may still begin; without a number all may.
     pub(super) fn begin(&self, requests: Option<u64>) -> bool {
-        requests.is_none_or(|requests| self.begun.fetch_add(1, Relaxed) < requests)
+        self.begin_up_to(requests, 1) == 1
+    }
+
+    /// Takes so many of them, or as many as are left.
+    pub(super) fn begin_up_to(&self, requests: Option<u64>, wanted: u64) -> u64 {
+        let left = |requests: u64| requests.saturating_sub(self.begun.fetch_add(wanted, Relaxed));
+        requests.map_or(wanted, |requests| left(requests).min(wanted))
     }
 
     /// Notes one that ended.
@@ -63,11 +71,16 @@ impl Gauge {
 
     /// Nothing more begins from now on.
     pub(super) fn stop(&self) {
-        self.stop.store(true, Relaxed);
+        self.stop.get_or_init(Instant::now);
     }
 
     /// Whether that was said.
     pub(super) fn stopped(&self) -> bool {
-        self.stop.load(Relaxed)
+        self.stop.get().is_some()
+    }
+
+    /// When that was said.
+    pub(super) fn stopped_at(&self) -> Option<Instant> {
+        self.stop.get().copied()
     }
 }

@@ -63,6 +63,8 @@ pub(super) enum Missed {
     Timeout,
     /// Open loop: due, and no connection was free before the measurement ended.
     NotStarted,
+    /// Still without a whole answer a while after the user had interrupted.
+    Unfinished,
 }
 
 impl Missed {
@@ -73,6 +75,7 @@ impl Missed {
             Self::Broken => "connection-lost",
             Self::Timeout => "timeout",
             Self::NotStarted => "not-started",
+            Self::Unfinished => "unfinished",
         }
     }
 }

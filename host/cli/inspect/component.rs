@@ -183,10 +183,14 @@ impl Component {
 impl Sizes {
     fn add_memory(&mut self, memory: &MemoryType) {
         let bytes = |pages: u64| pages.saturating_mul(PAGE_BYTES);
+        let most = memory.maximum.map(bytes).filter(|most| *most < WASM32_BYTES);
+        // Of all together, as at the start: one that states nothing leaves the sum open.
+        self.memory_max_bytes = match self.memories {
+            0 => most,
+            _ => self.memory_max_bytes.zip(most).map(|(before, most)| before.saturating_add(most)),
+        };
         self.memories += 1;
         self.memory_bytes = self.memory_bytes.saturating_add(bytes(memory.initial));
-        let most = memory.maximum.map(bytes).filter(|most| *most < WASM32_BYTES);
-        self.memory_max_bytes = most.map(|most| most.max(self.memory_max_bytes.unwrap_or_default()));
     }
 }
 

@@ -128,7 +128,7 @@ fn odd(component: &Component, name: &str, function: &str) -> Option<String> {
 /// What no slot of the host's pool has room for.
 fn over_the_pool(sizes: &Sizes, limits: &Limits) -> Option<String> {
     let bounds = [
-        ("core modules", sizes.core_instances, u64::from(CORE_INSTANCES_PER_COMPONENT)),
+        ("instances of core modules", sizes.core_instances, u64::from(CORE_INSTANCES_PER_COMPONENT)),
         ("memories", sizes.memories, u64::from(MEMORIES_PER_COMPONENT)),
         ("tables", sizes.tables, u64::from(TABLES_PER_COMPONENT)),
         ("elements in a table", sizes.table_elements, TABLE_ELEMENTS as u64),
