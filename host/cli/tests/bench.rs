@@ -1,69 +1,22 @@
 //! `tenon bench` as its users run it, against servers that do on purpose what a bench must not hide: stall, refuse, close
 //! connections.
 //!
-//! The servers are threads that speak as much HTTP as the bench does, so what is tested is this program and not a host.
+//! The servers are in `bench_server`, interrupts in `bench_interrupt.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot set itself up has failed")]
 
+mod bench_server;
+
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::net::SocketAddr;
+use std::process::Output;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bench_server::{http, ms, serving, tenon, wait};
 use serde_json::Value;
-
-/// What one request brought: its head in lower case, and its body.
-type Asked = (String, String);
-
-/// A server on a port of its own; each connection has a thread, `answer` gives the whole answer to each request.
-fn serving(answer: impl Fn(&Asked) -> String + Send + Sync + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let answer = Arc::new(answer);
-    thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let answer = answer.clone();
-            thread::spawn(move || serve(socket, &*answer));
-        }
-    });
-    address
-}
-
-fn serve(mut socket: TcpStream, answer: &dyn Fn(&Asked) -> String) -> Option<()> {
-    socket.set_nodelay(true).ok()?;
-    let mut reader = BufReader::new(socket.try_clone().ok()?);
-    loop {
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            if reader.read_line(&mut head).ok()? == 0 {
-                return None;
-            }
-        }
-        let head = head.to_ascii_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-        let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
-        reader.read_exact(&mut body).ok()?;
-        let answer = answer(&(head, String::from_utf8(body).unwrap()));
-        socket.write_all(answer.as_bytes()).ok()?;
-        if answer.contains("connection: close") {
-            return None;
-        }
-    }
-}
-
-fn http(status: &str, headers: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
-}
-
-fn tenon(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tenon"));
-    command.arg("bench").args(arguments).env_remove("TENON_HOST").env_remove("TENON_KEY").stdin(Stdio::null());
-    command
-}
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -75,10 +28,6 @@ fn measured(address: SocketAddr, arguments: &[&str]) -> (Value, Output) {
     let output = tenon(&[&[url.as_str(), "--json", "-"], arguments].concat()).output().unwrap();
     let saved = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {}", stderr(&output)));
     (saved, output)
-}
-
-fn ms(cell: &Value, figure: &str) -> f64 {
-    cell["latency_ms"][figure].as_f64().unwrap()
 }
 
 #[test]
@@ -128,11 +77,6 @@ fn stalling() -> SocketAddr {
         }
         http("200 OK", "", "")
     })
-}
-
-fn wait(time: Duration) {
-    let (_keep, never) = mpsc::channel::<()>();
-    let _ = never.recv_timeout(time);
 }
 
 #[test]
@@ -282,87 +226,6 @@ fn http_2_is_spoken_where_it_is_asked_for() {
     let cell = &saved["cells"][0];
     assert_eq!((&cell["statuses"]["200"], &cell["connections"]), (&90.into(), &3.into()), "{}", stderr(&output));
     assert_eq!(saved["target"]["http"], "2");
-}
-
-/// A bench has asked by then, however slow the machine.
-#[cfg(unix)]
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A bench that is interrupted, and that does not outlive a test that fails.
-#[cfg(unix)]
-struct Interrupted(Child);
-
-#[cfg(unix)]
-impl Interrupted {
-    fn bench(address: SocketAddr, arguments: &[&str]) -> Self {
-        let url = format!("http://{address}/x");
-        let mut command = tenon(&[&[url.as_str(), "--duration", "1h", "--json", "-"], arguments].concat());
-        Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap())
-    }
-
-    /// Interrupts it; what it saved, how it ended, and what it said of that.
-    fn ends(mut self) -> (Value, ExitStatus, String) {
-        let killed = Command::new("kill").args(["-INT", &self.0.id().to_string()]).status().unwrap();
-        assert!(killed.success());
-        let (mut saved, mut said) = (String::new(), String::new());
-        self.0.stdout.take().unwrap().read_to_string(&mut saved).unwrap();
-        self.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-        let status = self.0.wait().unwrap();
-        (serde_json::from_str(&saved).unwrap_or_else(|error| panic!("{error}: {said}")), status, said)
-    }
-}
-
-#[cfg(unix)]
-impl Drop for Interrupted {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[cfg(unix)]
-#[test]
-fn an_interrupt_shows_what_was_measured() {
-    let (send, asked) = mpsc::channel();
-    let address = serving(move |_| {
-        let _ = send.send(());
-        http("200 OK", "", "")
-    });
-    let bench = Interrupted::bench(address, &["--clients", "1,2"]);
-    asked.recv_timeout(PATIENCE).unwrap();
-    wait(Duration::from_millis(500));
-    let (saved, status, said) = bench.ends();
-    assert_eq!((&saved["interrupted"], saved["cells"].as_array().unwrap().len()), (&true.into(), 1), "{saved}");
-    let cell = &saved["cells"][0];
-    let seconds = cell["seconds"].as_f64().unwrap();
-    assert!(cell["requests"].as_u64().unwrap() > 0 && seconds > 0.4 && seconds < 600.0, "{cell}");
-    assert!(cell["errors"] == 0 && status.code() == Some(0), "{said}");
-}
-
-#[cfg(unix)]
-#[test]
-fn an_interrupt_does_not_forget_who_was_kept_waiting() {
-    // One good answer, and never another.
-    let (send, asked) = mpsc::channel();
-    let first = Mutex::new(true);
-    let address = serving(move |_| {
-        if !std::mem::take(&mut *first.lock().unwrap()) {
-            let _ = send.send(());
-            wait(Duration::from_secs(3600));
-        }
-        http("200 OK", "", "")
-    });
-    for (load, due) in [(&["--rate", "100", "--max-in-flight", "2"][..], 100), (&["--clients", "2"], 2)] {
-        let bench = Interrupted::bench(address, load);
-        (0..2).for_each(|_| asked.recv_timeout(PATIENCE).unwrap());
-        wait(Duration::from_millis(1500));
-        let (saved, _, said) = bench.ends();
-        let cell = &saved["cells"][0];
-        assert_eq!(cell["missed"]["unfinished"], 2, "{cell}");
-        assert!(cell["errors"].as_u64().unwrap() >= due && ms(cell, "max") > 1500.0, "{cell}");
-        // Who was due came all along, so the half of them waited half as long or longer.
-        assert!(ms(cell, "p50") > 500.0 && cell["seconds"].as_f64().unwrap() > 1.4, "{cell} {said}");
-    }
 }
 
 #[test]
