@@ -19,7 +19,7 @@ use tenon_host::{
 
 use crate::{
     made,
-    place::Place,
+    place::{Place, reactor},
     process::{Cell, Load},
 };
 
@@ -79,11 +79,7 @@ impl Instance for Timed<Box<dyn Instance>> {
 pub(crate) fn measure() {
     let place = Place::empty().with_demo(&[]);
     let config = place.config();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.threads.reactor())
-        .enable_all()
-        .build()
-        .expect("threads can be started");
+    let runtime = reactor(&config);
     let spent = Spent::default();
     let clocked = spent.clone();
     let backend = move || -> Arc<dyn Backend> { Arc::new(Timed(Torch::default(), clocked)) };

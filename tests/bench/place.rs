@@ -17,6 +17,15 @@ const TEST_MODELS: [&str; 4] = ["identity", "ragged-identity", "lookup", "slow"]
 /// Functions of the tests that the benchmarks call.
 const TEST_FUNCTIONS: [&str; 3] = ["empty", "identity", "probe"];
 
+/// Threads as the host's own `main` starts them.
+pub(crate) fn reactor(config: &Config) -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.threads.reactor())
+        .enable_all()
+        .build()
+        .expect("threads can be started")
+}
+
 /// Where a host finds everything; gone when dropped.
 pub(crate) struct Place(TempDir);
 

@@ -8,7 +8,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     TURNS, median,
-    place::Place,
+    place::{Place, reactor},
     quantile,
     wire::{self, latencies, throughput},
 };
@@ -38,11 +38,7 @@ impl Servers {
 pub(crate) fn start() -> Servers {
     let place = Place::new();
     let config = place.config();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(config.threads.reactor())
-        .enable_all()
-        .build()
-        .expect("threads can be started");
+    let runtime = reactor(&config);
     let host = runtime.block_on(boot::start(config)).expect("the host starts");
     let echo = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
