@@ -77,7 +77,8 @@ pub async fn start_with(
     let guests = guest_threads(&config.threads)?;
     let functions = Arc::new(Functions::default());
     let permits = sandbox.permits().clone();
-    let deployer = Arc::new(Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits.clone()));
+    let deployer = Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits.clone());
+    let deployer = Arc::new(deployer.with_standings(config.tenants.clone()));
     let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
     let account = deployer.host_account().clone();
     telemetry.watch(account.clone());

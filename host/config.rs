@@ -2,6 +2,7 @@
 //! every room owns its own section, its defaults and its rules.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -9,7 +10,7 @@ use std::{
 use clap::Parser;
 use serde::Deserialize;
 
-use crate::{engine, function, http, nearest::nearest_hint, sandbox, telemetry};
+use crate::{engine, function, http, nearest::nearest_hint, sandbox, telemetry, tenant::Standing};
 
 /// The largest configuration file that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -76,6 +77,8 @@ pub struct Config {
     pub telemetry: telemetry::Config,
     /// Threads.
     pub threads: Threads,
+    /// Tenants that stand otherwise among others than by default.
+    pub tenants: BTreeMap<String, Standing>,
     /// Folder of functions for development.
     pub dev_functions: Option<PathBuf>,
 }
@@ -197,6 +200,9 @@ impl Config {
             self.telemetry.validate(),
         ];
         rooms.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)?;
+        for (tenant, standing) in &self.tenants {
+            standing.validate().map_err(|error| ConfigError::Value(format!("tenants.{tenant}.{error}")))?;
+        }
         const MAX_THREADS: usize = 1024;
         if self.threads.reactor > MAX_THREADS || self.threads.guests > MAX_THREADS {
             return Err(ConfigError::Value(format!("threads.reactor and threads.guests are at most {MAX_THREADS}")));

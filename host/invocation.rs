@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::{
     account::{Account, Charge},
     telemetry::{Gauge, Lap, Record, TraceContext},
+    tenant::{Priority, Standing},
     tensor::Tensor,
 };
 
@@ -48,6 +49,10 @@ pub struct Invocation {
     pub account: Arc<Account>,
     /// How long each stage took so far.
     pub stages: StageTimes,
+    /// How its tenant stands among others.
+    pub standing: Standing,
+    /// How urgent it is.
+    pub priority: Priority,
     /// The revision that serves it.
     pub revision: u64,
     /// Its place in its caller's trace.
@@ -91,13 +96,31 @@ impl Invocation {
         account: Arc<Account>,
     ) -> Self {
         let (stages, long) = (StageTimes::default(), AtomicBool::new(false));
-        let (revision, trace, record) = (0, TraceContext::default(), None);
-        Self { id, tenant, function, deadline, account, stages, revision, trace, record, long, _permit: None }
+        Self {
+            id,
+            tenant,
+            function,
+            deadline,
+            account,
+            stages,
+            standing: Standing::default(),
+            priority: Priority::default(),
+            revision: 0,
+            trace: TraceContext::default(),
+            record: None,
+            long,
+            _permit: None,
+        }
     }
 
     /// The same, of this revision.
     pub fn of_revision(self, revision: u64) -> Self {
         Self { revision, ..self }
+    }
+
+    /// The same, of a tenant that stands so among others, and so urgent.
+    pub fn ranked(self, standing: Standing, priority: Priority) -> Self {
+        Self { standing, priority, ..self }
     }
 
     /// The same, with a place in a trace.

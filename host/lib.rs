@@ -15,7 +15,9 @@ pub mod sandbox;
 
 // Shared vocabulary.
 pub mod account;
+pub mod fair;
 pub mod invocation;
 pub mod nearest;
 pub mod telemetry;
+pub mod tenant;
 pub mod tensor;

@@ -10,11 +10,11 @@ use std::{
 
 use tokio::sync::{Semaphore, watch};
 
-use super::{InferError, InvokeError, snapshot::Snapshot};
+use super::{Call, InferError, InvokeError, snapshot::Snapshot};
 use crate::{
     account::Holder,
     invocation::{Invocation, Permit},
-    telemetry::{Record, Telemetry, TraceContext},
+    telemetry::{Record, Telemetry},
 };
 
 /// Decides who comes in.
@@ -45,10 +45,10 @@ impl Admission {
     /// is accounted from here on.
     pub(super) fn admit(
         &self,
-        id: &Arc<str>,
+        call: &Call,
         snapshot: &Snapshot,
         deadline: Instant,
-        (trace, record): (TraceContext, Option<Arc<Record>>),
+        record: Option<Arc<Record>>,
     ) -> Result<Arc<Invocation>, InvokeError> {
         if self.is_draining() {
             self.telemetry.shed("draining");
@@ -65,8 +65,9 @@ impl Admission {
         let account = revision.tenant_account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
         let names = (revision.tenant.clone(), revision.function.clone());
         let permit = Permit::new(permit, self.telemetry.in_flight().clone());
-        let invocation = Invocation::new(id.clone(), names, deadline, account).with_permit(permit);
-        Ok(Arc::new(invocation.of_revision(revision.number).traced(trace, record)))
+        let invocation = Invocation::new(call.id.clone(), names, deadline, account).with_permit(permit);
+        let invocation = invocation.of_revision(revision.number).ranked(revision.standing, call.priority);
+        Ok(Arc::new(invocation.traced(call.trace, record)))
     }
 
     /// Where refusals and invocations are told.

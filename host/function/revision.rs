@@ -20,6 +20,7 @@ use crate::{
     invocation::Invocation,
     sandbox::{Plugin, Refusal, Sandbox, TextModel, TokenizerError, Tokenizers},
     telemetry::{FunctionMetrics, Telemetry},
+    tenant::Standing,
 };
 
 /// The immutable content of one deployment of a function.
@@ -39,6 +40,7 @@ pub struct Revision {
     pub(super) plugin: Arc<Plugin>,
     pub(super) metrics: FunctionMetrics,
     pub(super) tenant_account: Arc<Account>,
+    pub(super) standing: Standing,
     mean_time: MeanTime,
 }
 
@@ -120,13 +122,25 @@ pub struct Deployer {
     host: Arc<Account>,
     tokenizers: Tokenizers,
     tenants: Mutex<HashMap<String, Arc<Account>>>,
+    standings: BTreeMap<String, Standing>,
 }
 
 impl Deployer {
     /// Everything a revision is made with.
     pub fn new(sandbox: Arc<Sandbox>, engine: Arc<Engine>, telemetry: Arc<Telemetry>, config: Config) -> Self {
         let host = Account::host(config.host_memory_bytes);
-        Self { sandbox, engine, telemetry, config, host, tokenizers: Tokenizers::default(), tenants: Mutex::default() }
+        let (tokenizers, tenants, standings) = (Tokenizers::default(), Mutex::default(), BTreeMap::new());
+        Self { sandbox, engine, telemetry, config, host, tokenizers, tenants, standings }
+    }
+
+    /// The same, where these tenants stand otherwise among others than by default.
+    pub fn with_standings(self, standings: BTreeMap<String, Standing>) -> Self {
+        Self { standings, ..self }
+    }
+
+    /// How a tenant stands among others.
+    pub fn standing(&self, tenant: &str) -> Standing {
+        self.standings.get(tenant).copied().unwrap_or_default()
     }
 
     /// The account of the whole host.
@@ -160,6 +174,7 @@ impl Deployer {
             config: Arc::new(read.config.clone()),
             metrics: self.telemetry.function(tenant, function),
             tenant_account: self.tenant_account(tenant),
+            standing: self.standing(tenant),
             mean_time: MeanTime::default(),
             manifest: read,
             plugin,

@@ -24,6 +24,7 @@ use crate::{
     invocation::{Invocation, Request, Response, Stage},
     sandbox::Assignment,
     telemetry::{Report, Telemetry, TraceContext},
+    tenant::Priority,
 };
 
 /// What a caller asks for, but for its body.
@@ -39,6 +40,8 @@ pub struct Call {
     pub revision: Option<String>,
     /// What the caller would wait for at most; the function's own timeout caps it.
     pub timeout: Option<Duration>,
+    /// How urgent it is.
+    pub priority: Priority,
     /// When the head of the request had been read.
     pub arrived: Instant,
     /// Where the request stands in its caller's trace.
@@ -160,7 +163,7 @@ impl Runtime {
         let deadline = call.arrived + timeout;
         let too_late = || InvokeError::Deadline { timeout };
         body::check_announced(&body, limits.body_bytes)?;
-        let invocation = self.admission.admit(&call.id, snapshot, deadline, (call.trace, ending.record()))?;
+        let invocation = self.admission.admit(&call, snapshot, deadline, ending.record())?;
         let head = invocation.account.charge(Kind::Request, call.request.head_bytes())?;
         let read = body::read(&mut body, limits.body_bytes, head, deadline);
         let (body, charge) = invocation.lap("read body", read).await.map_err(|error| match error {

@@ -11,6 +11,7 @@ use super::{handle::Head, problem::Problem};
 use crate::{
     function::{Body, Call},
     invocation,
+    tenant::Priority,
 };
 
 /// Below this lie all functions.
@@ -67,6 +68,10 @@ pub(super) fn call(request: Request<axum::body::Body>, head: &Head) -> Result<(C
         Ok(timeout) => timeout,
         Err(detail) => return problem("bad-request", detail),
     };
+    let priority = match priority(&parts.headers) {
+        Ok(priority) => priority,
+        Err(detail) => return problem("bad-request", detail),
+    };
     let request = invocation::Request {
         method: method.into(),
         path: path.into_owned(),
@@ -81,6 +86,7 @@ pub(super) fn call(request: Request<axum::body::Body>, head: &Head) -> Result<(C
         function: function.into(),
         revision,
         timeout,
+        priority,
         arrived: head.arrived,
         trace: head.trace,
         request,
@@ -103,6 +109,15 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
     match number {
         Some(milliseconds) => Ok(Some(Duration::from_millis(milliseconds))),
         None => Err("x-tenon-timeout-ms must be a whole number of milliseconds from 1".into()),
+    }
+}
+
+/// How urgent it is; a caller may only lower it.
+fn priority(headers: &HeaderMap) -> Result<Priority, String> {
+    match headers.get("x-tenon-priority").map(|value| value.as_bytes()) {
+        None | Some(b"interactive") => Ok(Priority::Interactive),
+        Some(b"batch") => Ok(Priority::Batch),
+        Some(_) => Err("x-tenon-priority must be `interactive`, which it is without the header, or `batch`".into()),
     }
 }
 

@@ -73,6 +73,7 @@ fn call() -> Call {
         function: "empty".into(),
         revision: None,
         timeout: None,
+        priority: Default::default(),
         arrived: Instant::now(),
         trace: TraceContext::begin(),
         request: Request { method: "POST".into(), ..Request::default() },
