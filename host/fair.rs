@@ -41,6 +41,14 @@ impl<K> Default for Fair<K> {
 impl<K: Clone + Eq + Hash> Fair<K> {
     /// A flow of this weight wants one more thing. Until it has as many times left it counts as active.
     pub fn enter(&mut self, key: &K, weight: f64) {
+        self.enter_all(key, weight, 1);
+    }
+
+    /// The same for several things.
+    pub fn enter_all(&mut self, key: &K, weight: f64, things: usize) {
+        if things == 0 {
+            return;
+        }
         let now = self.now;
         let flow = self.flows.entry(key.clone()).or_insert(Flow { weight, clock: now, wants: 0 });
         if flow.wants == 0 {
@@ -48,7 +56,7 @@ impl<K: Clone + Eq + Hash> Fair<K> {
             flow.weight = weight;
             self.weights += weight;
         }
-        flow.wants += 1;
+        flow.wants += things;
     }
 
     /// A flow has got what it wanted, or wants it no longer.
@@ -56,8 +64,16 @@ impl<K: Clone + Eq + Hash> Fair<K> {
     where
         K: Borrow<Q>,
     {
+        self.leave_all(key, 1);
+    }
+
+    /// The same for several things.
+    pub fn leave_all<Q: Eq + Hash + ?Sized>(&mut self, key: &Q, things: usize)
+    where
+        K: Borrow<Q>,
+    {
         let Some(flow) = self.flows.get_mut(key).filter(|flow| flow.wants > 0) else { return };
-        flow.wants -= 1;
+        flow.wants = flow.wants.saturating_sub(things);
         if flow.wants > 0 {
             return;
         }

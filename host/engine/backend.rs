@@ -40,6 +40,14 @@ pub trait Backend: Send + Sync {
     /// Reads a model file; what comes back is shared read-only by all instances.
     fn load(&self, file: &Path, signature: &Arc<Signature>, device: Device) -> Result<Arc<dyn Loaded>, BackendError>;
 
+    /// Whether batches on this device are padded to the model's buckets: where each new shape costs something, few shapes
+    /// pay. A CPU lane computes any shape as it comes.
+    fn pads_to_buckets(&self, device: Device) -> bool {
+        match device {
+            Device::Cpu => false,
+        }
+    }
+
     /// Memory that rows are written into and copied to the device from.
     fn staging(&self) -> Arc<dyn Staging> {
         Arc::new(HeapStaging)

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use super::backend::{BackendError, Dense};
+use super::{
+    backend::{BackendError, Dense},
+    queue::bucket,
+};
 use crate::tensor::{Datatype, Extent, Layout, LayoutError, Signature, Tensor, TensorSpec};
 
 /// The widest element in bytes.
@@ -85,6 +88,8 @@ pub(super) struct Plan {
     pub(super) output_names: Vec<Arc<str>>,
     /// Largest extents, in the signature's order.
     pub(super) maxima: Vec<u64>,
+    /// The extents to which batches are padded, by dimension; empty where a batch is as long as its longest row.
+    pub(super) buckets: Vec<Vec<u64>>,
 }
 
 impl Plan {
@@ -106,6 +111,7 @@ impl Plan {
             outputs: signature.outputs.iter().map(|spec| form(spec, nothing)).collect(),
             output_names: signature.outputs.iter().map(|spec| spec.name.as_str().into()).collect(),
             maxima: signature.dimensions.iter().map(|(_, max)| *max).collect(),
+            buckets: Vec::new(),
         }
     }
 
@@ -184,6 +190,9 @@ impl<'a> Batch<'a> {
         let mut longest = vec![0; plan.maxima.len()];
         for row in rows {
             longest.iter_mut().zip(row.lengths).for_each(|(longest, length)| *longest = (*longest).max(*length));
+        }
+        for (longest, buckets) in longest.iter_mut().zip(&plan.buckets) {
+            *longest = bucket(buckets, *longest);
         }
         let input = |(position, form): (usize, &'a Form)| Input {
             form,

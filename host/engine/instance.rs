@@ -119,9 +119,11 @@ struct Runner<'a> {
 
 impl Runner<'_> {
     fn run(mut self) {
-        while let Some(formed) = self.ground.waiting.next_batch() {
+        while let Some(mut formed) = self.ground.waiting.next_batch() {
             let mut answers = Vec::new();
+            let settling = self.ground.waiting.settling(std::mem::take(&mut formed.bill));
             self.run_batch(&formed, &mut answers);
+            drop(settling);
             // Whatever the batch held is free before a caller sees its answer.
             drop(formed);
             answers.into_iter().for_each(Completion::send);
@@ -141,8 +143,8 @@ impl Runner<'_> {
         self.run_rows(&formed.rows, answers);
         let time = begun.elapsed();
         self.ground.waiting.pace(time, formed.rows.len());
-        self.charge(&formed.rows, time);
-        let padding_ratio = self.padding_ratio(&formed.rows);
+        self.charge(formed, time);
+        let padding_ratio = formed.padding_ratio();
         metrics.padding_ratio.observe(padding_ratio);
         if let Some(span) = span {
             let (model, lane) = (self.ground.model.clone(), self.number);
@@ -218,31 +220,17 @@ impl Runner<'_> {
         self.ground.waiting.withdraw(ticket);
     }
 
-    /// Shares the batch's time out by elements that are not padding. (Padding is spread over all; charging it to the
-    /// longest row comes with fairness.)
-    fn charge(&self, rows: &Rows, time: Duration) {
-        let all = elements(rows).max(1.0);
+    /// Shares the batch's time out: each row pays for its elements, and for the padding that it makes others need.
+    fn charge(&self, formed: &Formed<Arc<Ticket>>, time: Duration) {
+        let mut parts = formed.parts.iter();
         // Rows of one request stand side by side.
-        for request in rows.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {
+        for request in formed.rows.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {
             let invocation = &request[0].0.invocation;
-            let share = time.mul_f64((elements(request) / all).min(1.0));
+            let share = time.mul_f64(parts.by_ref().take(request.len()).sum());
             invocation.account.spend(Used::Device, share);
             self.ground.metrics.device_time(&invocation.tenant, &invocation.function, share);
         }
     }
-
-    /// Share of the elements of a batch that is padding.
-    fn padding_ratio(&self, rows: &Rows) -> f64 {
-        let extent = |dimension: usize| rows.iter().map(|(ticket, index)| ticket.row(*index).lengths[dimension]).max();
-        let longest: u64 = (0..self.ground.plan.maxima.len()).filter_map(extent).product();
-        let padded = (longest * rows.len() as u64).max(1) as f64;
-        (1.0 - elements(rows).max(1.0) / padded).max(0.0)
-    }
-}
-
-/// Elements that are not padding.
-fn elements(rows: &Rows) -> f64 {
-    rows.iter().map(|(ticket, index)| ticket.elements(*index)).sum::<u64>() as f64
 }
 
 /// The batch's own span, where an invocation in it is sampled; they are told of each other.

@@ -27,6 +27,7 @@ use crate::{
     account::Charge,
     invocation::{Invocation, Outputs, Stage},
     telemetry::{Lap, ModelMetrics, SpanLink},
+    tenant::Standing,
     tensor::{Signature, Tensor},
 };
 
@@ -54,7 +55,10 @@ impl Model {
         backend: &dyn Backend,
         metrics: ModelMetrics,
     ) -> Result<Arc<Self>, LoadError> {
-        let manifest = Manifest::read(&found.manifest())?;
+        let mut manifest = Manifest::read(&found.manifest())?;
+        if backend.pads_to_buckets(manifest.device) {
+            Arc::make_mut(&mut manifest.plan).buckets.clone_from(&manifest.buckets);
+        }
         let file = found.model_file(version);
         let key = Key {
             model: repository::digest(&file)?,
@@ -71,6 +75,7 @@ impl Model {
             time: manifest.max_batch,
             delay: manifest.max_queue_delay,
             profile: Some(Arc::new(profile)),
+            buckets: manifest.plan.buckets.clone(),
         };
         let instances = manifest.instances.min(config.lanes());
         let waiting = Waiting::new(&found.name, limits, manifest.max_queue_size, instances, metrics.clone());
@@ -129,9 +134,9 @@ impl Model {
         self.manifest.device.to_string()
     }
 
-    /// Admission: refuses while the queue is full, before a request's body is read.
-    pub fn room(&self) -> Result<(), InferError> {
-        self.waiting.room()
+    /// Admission: refuses while the queue has no room for the tenant, before a request's body is read.
+    pub fn room(&self, tenant: &str, standing: Standing) -> Result<(), InferError> {
+        self.waiting.room(tenant, standing)
     }
 
     /// Checks every row against the signature, charges the outputs to the invocation, then queues all rows or none.
@@ -148,7 +153,7 @@ impl Model {
         if rows > limit {
             return Err(InferError::TooManyRows { model: self.name.clone(), rows, limit });
         }
-        self.waiting.room()?;
+        self.waiting.room(&invocation.tenant, invocation.standing)?;
         let contract = |violation| InferError::Contract { model: self.name.clone(), violation };
         let checked = check::check(plan, inputs).map_err(contract)?;
         let queued = Instant::now();

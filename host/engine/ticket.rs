@@ -138,11 +138,6 @@ impl Ticket {
         Row { inputs: &self.inputs, index, lengths }
     }
 
-    /// The elements of a row that are not padding.
-    pub(super) fn elements(&self, index: usize) -> u64 {
-        self.row(index).lengths.iter().product()
-    }
-
     /// Notes that a batch with one of its rows begins.
     pub(super) fn start(&self, now: Instant) {
         self.gathering().started.get_or_insert(now);

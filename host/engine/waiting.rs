@@ -13,10 +13,10 @@ use std::{
 
 use super::{
     error::InferError,
-    queue::{Decision, Entry, Expired, Formed, Limits, Queue},
+    queue::{Bill, Decision, Entry, Expired, Formed, Limits, Queue, Times},
     ticket::Ticket,
 };
-use crate::telemetry::ModelMetrics;
+use crate::{telemetry::ModelMetrics, tenant::Standing};
 
 /// What a refused caller is told to wait, at least and at most.
 const RETRY_AFTER_LEAST: Duration = Duration::from_millis(100);
@@ -40,14 +40,31 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 struct State {
     queue: Queue<Arc<Ticket>>,
+    /// Lanes that sleep.
+    asleep: usize,
     closed: bool,
+}
+
+/// A batch on an instance: however it ends, what it took is billed to those whose rows it had.
+#[derive(Debug)]
+pub(super) struct Settling<'a> {
+    waiting: &'a Waiting,
+    bill: Bill,
+    begun: Instant,
+}
+
+impl Drop for Settling<'_> {
+    fn drop(&mut self) {
+        let took = self.begun.elapsed();
+        self.waiting.state().queue.settle(&self.bill, took);
+    }
 }
 
 impl Waiting {
     /// An empty queue for `lanes` lanes.
     pub(super) fn new(model: &str, limits: Limits, max_rows: usize, lanes: usize, metrics: ModelMetrics) -> Arc<Self> {
         metrics.queue_limit_rows.set(max_rows as i64);
-        let state = Mutex::new(State { queue: Queue::new(limits), closed: false });
+        let state = Mutex::new(State { queue: Queue::new(limits), asleep: 0, closed: false });
         let (model, lanes) = (model.to_owned(), lanes as u64);
         Arc::new(Self { model, state, wake: Condvar::new(), max_rows, lanes, pace_ns: AtomicU64::new(0), metrics })
     }
@@ -57,22 +74,20 @@ impl Waiting {
         self.state().queue.rows()
     }
 
-    /// Whether one more request may come, of however many rows.
-    pub(super) fn room(&self) -> Result<(), InferError> {
-        self.room_in(&self.state())
+    /// Whether one more request of a tenant may come, of however many rows.
+    pub(super) fn room(&self, tenant: &str, standing: Standing) -> Result<(), InferError> {
+        self.room_in(&self.state(), tenant, standing)
     }
 
-    fn room_in(&self, state: &State) -> Result<(), InferError> {
+    fn room_in(&self, state: &State, tenant: &str, standing: Standing) -> Result<(), InferError> {
         let model = || self.model.clone();
         if state.closed {
             return Err(InferError::Unavailable { model: model() });
         }
-        match state.queue.rows() {
-            rows if rows >= self.max_rows => {
-                Err(InferError::QueueFull { model: model(), retry_after: self.retry_after(rows) })
-            }
-            _ => Ok(()),
+        if state.queue.has_room(tenant, standing, self.max_rows) {
+            return Ok(());
         }
+        Err(InferError::QueueFull { model: model(), retry_after: self.retry_after(state.queue.rows()) })
     }
 
     /// When half of what waits now should have left.
@@ -92,17 +107,12 @@ impl Waiting {
 
     /// Queues all rows of a request, or none.
     pub(super) fn submit(&self, ticket: &Arc<Ticket>, give_up: Instant) -> Result<(), InferError> {
-        let entry = Entry {
-            ticket: ticket.clone(),
-            rows: ticket.rows(),
-            next: 0,
-            lengths: ticket.lengths().clone(),
-            queued: ticket.queued(),
-            give_up,
-            deadline: ticket.invocation.deadline,
-        };
+        let invocation = &*ticket.invocation;
+        let times = Times { queued: ticket.queued(), give_up, deadline: invocation.deadline };
+        let whose = (invocation.tenant.clone(), invocation.standing, invocation.priority);
+        let entry = Entry::new(ticket.clone(), whose, (ticket.rows(), ticket.lengths().clone()), times);
         let mut state = self.state();
-        self.room_in(&state)?;
+        self.room_in(&state, &invocation.tenant, invocation.standing)?;
         state.queue.push(entry);
         self.counted(&state);
         drop(state);
@@ -143,7 +153,8 @@ impl Waiting {
                 state = self.state();
                 continue;
             }
-            state = match state.queue.next(now) {
+            let free = state.asleep + 1;
+            state = match state.queue.next(now, free) {
                 Decision::Run(formed) => {
                     self.counted(&state);
                     if state.queue.rows() > 0 {
@@ -153,11 +164,17 @@ impl Waiting {
                     return Some(formed);
                 }
                 Decision::WaitUntil(ready) => {
+                    state.asleep += 1;
                     let wait = self.wake.wait_timeout(state, ready.saturating_duration_since(now));
-                    wait.unwrap_or_else(PoisonError::into_inner).0
+                    let mut state = wait.unwrap_or_else(PoisonError::into_inner).0;
+                    state.asleep -= 1;
+                    state
                 }
                 Decision::Idle => {
-                    drop(self.wake.wait(state).unwrap_or_else(PoisonError::into_inner));
+                    state.asleep += 1;
+                    let mut state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    state.asleep -= 1;
+                    drop(state);
                     // Where the waker wants this core, it goes on first, and what else it has to queue comes into the
                     // same batch. Where there is a core for both, this returns at once.
                     std::thread::yield_now();
@@ -165,6 +182,11 @@ impl Waiting {
                 }
             };
         }
+    }
+
+    /// A batch begins; what this gives is to be dropped when it has ended.
+    pub(super) fn settling(&self, bill: Bill) -> Settling<'_> {
+        Settling { waiting: self, bill, begun: Instant::now() }
     }
 
     fn answer_expired(&self, expired: Vec<(Arc<Ticket>, Expired)>) {

@@ -55,7 +55,8 @@ impl Admission {
             return Err(InvokeError::Draining { retry_after: self.retry_after });
         }
         for model in snapshot.models.by_alias.values() {
-            model.room().inspect_err(|error| self.telemetry.shed(reason(error)))?;
+            let room = model.room(&snapshot.revision.tenant, snapshot.revision.standing);
+            room.inspect_err(|error| self.telemetry.shed(reason(error)))?;
         }
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             self.telemetry.shed("concurrency-limit");

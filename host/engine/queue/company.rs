@@ -1,0 +1,187 @@
+//! Which rows fit together: what a batch may be, and whether another row is worth having in it.
+//!
+//! Pure: owns the limits and the arithmetic of padding and predicted time. Refuses to know whose rows they are and whose
+//! turn it is.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Reason;
+use crate::engine::profile::Profile;
+
+/// What a batch may be.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct Limits {
+    /// Rows.
+    pub(in crate::engine) rows: usize,
+    /// Rows x the longest extent of each ragged dimension.
+    pub(in crate::engine) elements: u64,
+    /// Predicted time, where there is a profile.
+    pub(in crate::engine) time: Duration,
+    /// How long an instance may idle for company.
+    pub(in crate::engine) delay: Duration,
+    /// What predicts the time.
+    pub(in crate::engine) profile: Option<Arc<Profile>>,
+    /// The extents to which each dimension is padded, ascending; empty where a batch is as long as its longest row.
+    pub(in crate::engine) buckets: Vec<Vec<u64>>,
+}
+
+/// A batch whose first row alone takes longer than allowed may take this much longer still: company that costs next to
+/// nothing is let in, company that would double the time is not.
+const OVER_SLOW_ROW: f64 = 1.25;
+/// Rows run together if that is predicted to take no longer than this much of what they take apart. A little more than 1,
+/// because measured times scatter and every batch has costs of its own that no profile shows.
+const TOGETHER: f64 = 1.03;
+/// Without a profile: what a batch may be padded to, against its elements that are not padding.
+const UNMEASURED_PADDING: f64 = 1.25;
+
+impl Limits {
+    /// How long a batch will take, where that is known.
+    pub(in crate::engine) fn predict(&self, rows: usize, elements: u64) -> Option<Duration> {
+        self.profile.as_ref().and_then(|profile| profile.predict(rows, elements))
+    }
+
+    fn is_too_long(&self, rows: usize, elements: u64) -> bool {
+        self.predict(rows, elements).is_some_and(|time| {
+            time > self.time && self.predict(1, elements).is_some_and(|alone| time > alone.mul_f64(OVER_SLOW_ROW))
+        })
+    }
+
+    fn padded(&self, dimension: usize, extent: u64) -> u64 {
+        self.buckets.get(dimension).map_or(extent, |buckets| bucket(buckets, extent))
+    }
+}
+
+/// An extent with its padding to the next bucket.
+pub(in crate::engine) fn bucket(buckets: &[u64], extent: u64) -> u64 {
+    buckets.get(buckets.partition_point(|bucket| *bucket < extent)).copied().unwrap_or(extent)
+}
+
+/// Elements of a row that are not padding.
+pub(super) fn elements(lengths: &[u64]) -> u64 {
+    lengths.iter().fold(1, |product: u64, length| product.saturating_mul(*length))
+}
+
+/// Rows that are to run together.
+#[derive(Debug)]
+pub(super) struct Company<'a> {
+    limits: &'a Limits,
+    rows: usize,
+    longest: Vec<u64>,
+    /// Elements of all rows that are not padding.
+    real: u64,
+}
+
+impl<'a> Company<'a> {
+    /// Nobody yet.
+    pub(super) fn new(limits: &'a Limits) -> Self {
+        Self { limits, rows: 0, longest: Vec::new(), real: 0 }
+    }
+
+    /// Elements of each row with its padding.
+    pub(super) fn padded(&self) -> u64 {
+        elements_padded(self.limits, &self.longest)
+    }
+
+    /// Takes a row in, or says why not. The first one always fits: rows are checked against the model's maxima before they
+    /// are queued, and a row that takes long alone takes as long later.
+    pub(super) fn admit(&mut self, lengths: &[u64]) -> Result<(), Reason> {
+        if self.rows > 0 {
+            self.judge(lengths)?;
+        }
+        self.join(lengths);
+        Ok(())
+    }
+
+    /// Takes a row in that was found to fit.
+    pub(super) fn join(&mut self, lengths: &[u64]) {
+        if self.rows == 0 {
+            self.longest.extend_from_slice(lengths);
+        }
+        self.longest.iter_mut().zip(lengths).for_each(|(longest, length)| *longest = (*longest).max(*length));
+        self.rows += 1;
+        self.real = self.real.saturating_add(elements(lengths));
+    }
+
+    fn judge(&self, lengths: &[u64]) -> Result<(), Reason> {
+        let (limits, rows) = (self.limits, self.rows + 1);
+        if rows > limits.rows {
+            return Err(Reason::Full);
+        }
+        let longest = self.longest.iter().zip(lengths).map(|(longest, length)| *longest.max(length));
+        let extents = longest.enumerate().map(|(dimension, extent)| limits.padded(dimension, extent));
+        let padded = extents.fold(1, |product: u64, extent| product.saturating_mul(extent));
+        if padded.saturating_mul(rows as u64) > limits.elements {
+            return Err(Reason::Elements);
+        }
+        if limits.is_too_long(rows, padded) {
+            return Err(Reason::Time);
+        }
+        if self.is_worth_it(lengths, padded) { Ok(()) } else { Err(Reason::Unlike) }
+    }
+
+    /// Whether the rows so far and this one take less time together than apart. Rows of very different lengths do not: a long
+    /// one would pad all the others. Nor do rows of a model that does not gain from batches on this device.
+    fn is_worth_it(&self, lengths: &[u64], padded: u64) -> bool {
+        let (limits, rows) = (self.limits, self.rows + 1);
+        let alone = limits.predict(1, elements_padded(limits, lengths));
+        match (limits.predict(rows, padded), limits.predict(self.rows, self.padded()), alone) {
+            (Some(together), Some(without), Some(alone)) => together <= (without + alone).mul_f64(TOGETHER),
+            _ => {
+                let real = self.real.saturating_add(elements(lengths)) as f64;
+                padded.saturating_mul(rows as u64) as f64 <= real * UNMEASURED_PADDING
+            }
+        }
+    }
+}
+
+fn elements_padded(limits: &Limits, lengths: &[u64]) -> u64 {
+    let extents = lengths.iter().enumerate().map(|(dimension, extent)| limits.padded(dimension, *extent));
+    extents.fold(1, |product: u64, extent| product.saturating_mul(extent))
+}
+
+/// What part of a batch's time each row causes, given its elements and what rows are padded to: its own elements, and the
+/// padding that others need because of it. What several longer rows cause, they share (as those who share an airport pay
+/// for its runway: each piece by all who need it). The parts add up to 1.
+pub(super) fn parts(elements: &[u64], padded: u64) -> Vec<f64> {
+    let rows = elements.len() as f64;
+    let mut order: Vec<usize> = (0..elements.len()).collect();
+    order.sort_unstable_by_key(|row| elements[*row]);
+    let mut parts = vec![0.0; elements.len()];
+    let (mut level, mut part) = (0_u64, 0.0);
+    for (below, row) in order.iter().enumerate() {
+        let step = elements[*row] - level;
+        part += step as f64 * rows / (rows - below as f64);
+        level = elements[*row];
+        parts[*row] = part;
+    }
+    // Padding beyond the longest row (to a bucket, or where two dimensions have their longest in different rows) is nobody's
+    // in particular.
+    let rest = padded.saturating_sub(level) as f64;
+    let all = (level as f64 + rest) * rows;
+    if all <= 0.0 {
+        return vec![1.0 / rows.max(1.0); elements.len()];
+    }
+    parts.iter().map(|part| (part + rest) / all).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn padding_is_paid_by_who_causes_it() {
+        let close = |parts: &[f64], expected: &[f64]| {
+            let all_close = parts.iter().zip(expected).all(|(part, expected)| (part - expected).abs() < 1e-9);
+            assert!(all_close && parts.len() == expected.len(), "{parts:?} for {expected:?}");
+        };
+        close(&parts(&[10, 10], 10), &[0.5, 0.5]);
+        // Three rows of 10 padded to 100 by one: each pays its own 10, the long one its own 100 and 3 x 90 of padding.
+        close(&parts(&[10, 10, 10, 100], 100), &[10.0 / 400.0, 10.0 / 400.0, 10.0 / 400.0, 370.0 / 400.0]);
+        // Two long ones share what they cause.
+        close(&parts(&[10, 100, 100], 100), &[10.0 / 300.0, 145.0 / 300.0, 145.0 / 300.0]);
+        // A bucket's padding is everybody's.
+        close(&parts(&[10, 30], 40), &[(10.0 + 10.0) / 80.0, (50.0 + 10.0) / 80.0]);
+        close(&parts(&[1, 1, 1, 1], 1), &[0.25; 4]);
+        close(&parts(&[], 1), &[]);
+    }
+}
