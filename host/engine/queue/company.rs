@@ -28,9 +28,9 @@ pub(in crate::engine) struct Limits {
 /// A batch whose first row alone takes longer than allowed may take this much longer still: company that costs next to
 /// nothing is let in, company that would double the time is not.
 const OVER_SLOW_ROW: f64 = 1.25;
-/// Rows run together if that is predicted to take no longer than this much of what they take apart. A little more than 1,
-/// because measured times scatter and every batch has costs of its own that no profile shows.
-const TOGETHER: f64 = 1.03;
+/// A row joins if it is predicted to prolong the batch by no more than this much of what it takes alone. Where batches
+/// bring nothing, small ones run: they end sooner and are shared out more finely.
+const WORTH: f64 = 0.98;
 /// Without a profile: what a batch may be padded to, against its elements that are not padding.
 const UNMEASURED_PADDING: f64 = 1.25;
 
@@ -119,13 +119,13 @@ impl<'a> Company<'a> {
         if self.is_worth_it(lengths, padded) { Ok(()) } else { Err(Reason::Unlike) }
     }
 
-    /// Whether the rows so far and this one take less time together than apart. Rows of very different lengths do not: a long
+    /// Whether this row costs less with the rows so far than alone. Rows of very different lengths do not: a long
     /// one would pad all the others. Nor do rows of a model that does not gain from batches on this device.
     fn is_worth_it(&self, lengths: &[u64], padded: u64) -> bool {
         let (limits, rows) = (self.limits, self.rows + 1);
         let alone = limits.predict(1, elements_padded(limits, lengths));
         match (limits.predict(rows, padded), limits.predict(self.rows, self.padded()), alone) {
-            (Some(together), Some(without), Some(alone)) => together <= (without + alone).mul_f64(TOGETHER),
+            (Some(with), Some(without), Some(alone)) => with <= without + alone.mul_f64(WORTH),
             _ => {
                 let real = self.real.saturating_add(elements(lengths)) as f64;
                 padded.saturating_mul(rows as u64) as f64 <= real * UNMEASURED_PADDING

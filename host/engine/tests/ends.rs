@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::invocation::Stage;
+use crate::{invocation::Stage, tenant::Standing};
 
 #[tokio::test]
 async fn leaving_before_the_batch_frees_the_place() {
@@ -48,10 +48,10 @@ async fn a_full_queue_refuses_at_the_door_and_says_when_to_come_back() {
     let running = bench.infer(&[&[0]]).unwrap();
     bench.fake.wait_running(1);
     let first = bench.infer(&[&[1][..]; 15]).unwrap();
-    assert!(bench.model().room().is_ok(), "15 of 16 wait");
+    assert!(bench.model().room("t", Standing::default()).is_ok(), "15 of 16 wait");
     let whole = bench.infer(&[&[2][..]; 40]).unwrap();
     assert_eq!(bench.model().queue_rows(), 55, "a request is admitted whole while fewer wait");
-    let retry_after = match bench.model().room() {
+    let retry_after = match bench.model().room("t", Standing::default()) {
         Err(InferError::QueueFull { retry_after, .. }) => retry_after,
         other => panic!("{other:?}"),
     };
@@ -120,7 +120,7 @@ async fn stopping_answers_all_who_wait_and_lets_batches_run_out() {
     for pending in waiting {
         assert!(matches!(pending.outputs().await, Err(InferError::Unavailable { .. })));
     }
-    assert!(matches!(model.room(), Err(InferError::Unavailable { .. })));
+    assert!(matches!(model.room("t", Standing::default()), Err(InferError::Unavailable { .. })));
     assert!(matches!(bench.infer(&[&[9]]), Err(InferError::Unavailable { .. })));
     bench.fake.release();
     stopping.join().unwrap();
