@@ -31,6 +31,9 @@ const OVER_SLOW_ROW: f64 = 1.25;
 /// A row joins if it is predicted to prolong the batch by no more than this much of what it takes alone. Where batches
 /// bring nothing, small ones run: they end sooner and are shared out more finely.
 const WORTH: f64 = 0.98;
+/// A batch is large enough when its rows cost no more than the largest one's over this much: beyond that it only ends
+/// later, for those in it and for those who wait.
+const ENOUGH: f64 = 0.97;
 /// Without a profile: what a batch may be padded to, against its elements that are not padding.
 const UNMEASURED_PADDING: f64 = 1.25;
 
@@ -38,6 +41,16 @@ impl Limits {
     /// How long a batch will take, where that is known.
     pub(in crate::engine) fn predict(&self, rows: usize, elements: u64) -> Option<Duration> {
         self.profile.as_ref().and_then(|profile| profile.predict(rows, elements))
+    }
+
+    /// From how many rows on, each of so many elements, further ones make none of them much cheaper.
+    fn enough(&self, elements: u64) -> usize {
+        let each = |rows: usize| self.predict(rows, elements).map(|time| time.as_secs_f64() / rows as f64);
+        let fits = |rows: &usize| *rows as u64 * elements <= self.elements && !self.is_too_long(*rows, elements);
+        // Times grow with rows, and what a row costs falls: both can be searched by halves.
+        let largest = partition(self.rows, |rows| fits(&rows));
+        let Some(best) = each(largest) else { return usize::MAX };
+        partition(largest, |rows| each(rows).is_some_and(|cost| cost * ENOUGH > best)) + 1
     }
 
     fn is_too_long(&self, rows: usize, elements: u64) -> bool {
@@ -49,6 +62,16 @@ impl Limits {
     fn padded(&self, dimension: usize, extent: u64) -> u64 {
         self.buckets.get(dimension).map_or(extent, |buckets| bucket(buckets, extent))
     }
+}
+
+/// The largest number from 1 to `most` that `holds`, where it holds up to some number and not beyond; 1 if for none.
+fn partition(most: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (1, most.max(1) + 1);
+    while low + 1 < high {
+        let middle = low.midpoint(high);
+        *(if holds(middle) { &mut low } else { &mut high }) = middle;
+    }
+    low
 }
 
 /// An extent with its padding to the next bucket.
@@ -66,15 +89,19 @@ pub(super) fn elements(lengths: &[u64]) -> u64 {
 pub(super) struct Company<'a> {
     limits: &'a Limits,
     rows: usize,
+    /// How many rows wait, these included.
+    waiting: usize,
     longest: Vec<u64>,
     /// Elements of all rows that are not padding.
     real: u64,
+    /// Rows that are enough at the present length.
+    enough: (u64, usize),
 }
 
 impl<'a> Company<'a> {
-    /// Nobody yet.
-    pub(super) fn new(limits: &'a Limits) -> Self {
-        Self { limits, rows: 0, longest: Vec::new(), real: 0 }
+    /// Nobody yet, of so many rows that wait.
+    pub(super) fn new(limits: &'a Limits, waiting: usize) -> Self {
+        Self { limits, rows: 0, waiting, longest: Vec::new(), real: 0, enough: (0, usize::MAX) }
     }
 
     /// Elements of each row with its padding.
@@ -84,9 +111,10 @@ impl<'a> Company<'a> {
 
     /// Takes a row in, or says why not. The first one always fits: rows are checked against the model's maxima before they
     /// are queued, and a row that takes long alone takes as long later.
-    pub(super) fn admit(&mut self, lengths: &[u64]) -> Result<(), Reason> {
+    /// `is_same` tells that the batch has a row of the same request, which is not answered before its last one.
+    pub(super) fn admit(&mut self, lengths: &[u64], is_same: bool) -> Result<(), Reason> {
         if self.rows > 0 {
-            self.judge(lengths)?;
+            self.judge(lengths, is_same)?;
         }
         self.join(lengths);
         Ok(())
@@ -102,7 +130,7 @@ impl<'a> Company<'a> {
         self.real = self.real.saturating_add(elements(lengths));
     }
 
-    fn judge(&self, lengths: &[u64]) -> Result<(), Reason> {
+    fn judge(&mut self, lengths: &[u64], is_same: bool) -> Result<(), Reason> {
         let (limits, rows) = (self.limits, self.rows + 1);
         if rows > limits.rows {
             return Err(Reason::Full);
@@ -115,6 +143,13 @@ impl<'a> Company<'a> {
         }
         if limits.is_too_long(rows, padded) {
             return Err(Reason::Time);
+        }
+        if self.enough.0 != padded {
+            self.enough = (padded, limits.enough(padded));
+        }
+        // What is left must be enough for a batch, too, or the next one would be the dearer.
+        if rows > self.enough.1 && !is_same && self.waiting >= self.enough.1.saturating_mul(2) {
+            return Err(Reason::Enough);
         }
         if self.is_worth_it(lengths, padded) { Ok(()) } else { Err(Reason::Unlike) }
     }

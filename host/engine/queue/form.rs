@@ -35,6 +35,8 @@ struct Offer<'a, T> {
     clock: f64,
     /// The entry that is looked at, and how many of its rows have been.
     at: (usize, usize),
+    /// The entry that a row was taken of last.
+    taken: Option<usize>,
 }
 
 impl<T: Clone> Queue<T> {
@@ -42,7 +44,7 @@ impl<T: Clone> Queue<T> {
     pub(super) fn pick(&self, free: usize) -> Option<(Vec<Picked>, Reason)> {
         let mut clocks = CLASSES.map(|(priority, _)| self.between.clock(&priority));
         let mut offers = self.offers();
-        let mut company = Company::new(&self.limits);
+        let mut company = Company::new(&self.limits, self.rows);
         let (mut picked, mut refused) = (Vec::new(), None);
         // Who began it, where the tenant shares with nobody.
         let mut owner: Option<(&Arc<str>, bool)> = None;
@@ -88,7 +90,7 @@ impl<T: Clone> Queue<T> {
                 let Standing { weight, exclusive } = standing;
                 // The floor of a share is held when time is billed; within one batch the weight will do.
                 let clock = waiting.tenants.clock(tenant);
-                offers.push(Offer { class, tenant, entries, weight, exclusive, clock, at: (0, 0) });
+                offers.push(Offer { class, tenant, entries, weight, exclusive, clock, at: (0, 0), taken: None });
             }
         }
         offers
@@ -116,7 +118,7 @@ impl<T: Clone> Queue<T> {
         // Rows of one request side by side, and requests from the last one on, so that positions stay right.
         picked.sort_by(|a, b| (a.class, &a.tenant, b.entry).cmp(&(b.class, &b.tenant, a.entry)));
         let (mut rows, mut sizes) = (Vec::with_capacity(picked.len()), Vec::with_capacity(picked.len()));
-        let mut company = Company::new(&self.limits);
+        let mut company = Company::new(&self.limits, self.rows);
         let mut bill = Bill::default();
         let mut flows = Vec::new();
         for request in picked.chunk_by(|a, b| (a.class, &a.tenant, a.entry) == (b.class, &b.tenant, b.entry)) {
@@ -181,8 +183,11 @@ impl<T> Offer<'_, T> {
             };
             self.at.1 += 1;
             let row = entry.left[index];
-            match company.admit(entry.lengths_of(row)) {
-                Ok(()) => return Some((self.at.0, row)),
+            match company.admit(entry.lengths_of(row), self.taken == Some(self.at.0)) {
+                Ok(()) => {
+                    self.taken = Some(self.at.0);
+                    return Some((self.at.0, row));
+                }
                 Err(reason) => drop(refused.get_or_insert(reason)),
             }
         }

@@ -38,6 +38,8 @@ pub(super) enum Reason {
     Elements,
     /// The next row would make it last too long.
     Time,
+    /// Further rows would make it longer and hardly any row cheaper.
+    Enough,
     /// Rows wait that would cost more in this batch than in one of their own.
     Unlike,
     /// Rows wait that may not share a batch, because their tenant's or this batch's is exclusive.
@@ -57,6 +59,7 @@ impl Reason {
             Self::Full => "full",
             Self::Elements => "elements",
             Self::Time => "time",
+            Self::Enough => "enough",
             Self::Unlike => "unlike",
             Self::Exclusive => "exclusive",
             Self::Spread => "spread",
