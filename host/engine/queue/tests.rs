@@ -32,7 +32,10 @@ fn a_free_instance_takes_what_waits_and_says_why_no_more() {
     let now = Instant::now();
     let profile = |first_us, further_us| {
         let key = Key { model: String::new(), device: String::new(), backend: String::new() };
-        Some(Arc::new(Profile::new(key, vec![Curve { elements: 1, first_us, further_us }])))
+        Some(Arc::new(Profile::new(
+            key,
+            vec![Curve { elements: 1, first_us, further_us, first_bytes: None, further_bytes: None }],
+        )))
     };
     let cases: [Case<'_>; 9] = [
         ("one row", limits(), &[&[5]], 1, Reason::Idle),
