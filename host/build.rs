@@ -1,11 +1,15 @@
 //! Lets `cargo run` and `cargo test` find libtorch without `LD_LIBRARY_PATH`: the loader's search path goes into the
 //! binaries. It must name the real `torch/lib` (through a symbolic link `$ORIGIN` would point beside the CUDA wheels).
+//! And compiles the one file of C++, with the flags that torch-sys uses for its own.
 
 use std::{env, path::Path};
+
+const SHIM: &str = "host/engine/torch/shim.cpp";
 
 fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     println!("cargo::rerun-if-changed=host/build.rs");
+    println!("cargo::rerun-if-changed={SHIM}");
     let Some(link) = env::var_os("LIBTORCH") else {
         println!("cargo::warning=libtorch is not set up: run `make libtorch`");
         return;
@@ -15,4 +19,16 @@ fn main() {
     {
         println!("cargo::rustc-link-arg=-Wl,-rpath,{}", folder.display());
     }
+    let include = Path::new(&link).join("include");
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .define("_GLIBCXX_USE_CXX11_ABI", "1")
+        // It hands calls on, and is in every allocation's way, also in a debug build.
+        .opt_level(1)
+        // As a system folder: its warnings are not ours.
+        .flag("-isystem")
+        .flag(include.display().to_string())
+        .file(SHIM)
+        .compile("tenon_shim");
 }

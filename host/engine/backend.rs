@@ -7,6 +7,7 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use super::batch::Batch;
+pub use crate::telemetry::DeviceMemory;
 use crate::tensor::{Datatype, HeapStaging, Signature, Staging};
 
 /// Where an instance computes.
@@ -24,10 +25,35 @@ impl fmt::Display for Device {
     }
 }
 
+/// What is to be done about an error of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Some row made it throw: find out which.
+    Threw,
+    /// It wanted more memory than it may have: fewer rows may pass.
+    OutOfMemory(Short),
+    /// The device or the lane takes nothing any more, whatever the rows.
+    Broken,
+}
+
+/// Who had too little memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Short {
+    /// The lane, of its own: the same rows will not pass later either.
+    Lane,
+    /// The device, which others use, too: the same rows may pass later.
+    Device,
+}
+
 /// What a backend says when it cannot: one readable line, fit for an operator's log and a tenant's answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct BackendError(pub String);
+#[error("{detail}")]
+pub struct BackendError {
+    /// What is to be done about it.
+    pub cause: Cause,
+    /// What it said.
+    pub detail: String,
+}
 
 /// Something that can load model files. Once per process.
 pub trait Backend: Send + Sync {
@@ -52,6 +78,14 @@ pub trait Backend: Send + Sync {
     fn staging(&self) -> Arc<dyn Staging> {
         Arc::new(HeapStaging)
     }
+
+    /// What the device's memory is used for; `None` where nobody counts.
+    fn memory(&self) -> Option<DeviceMemory> {
+        None
+    }
+
+    /// How much of the device's memory models and lanes may use together.
+    fn limit_memory(&self, _bytes: u64) {}
 }
 
 /// A model in memory. Once per model version and device.
@@ -59,6 +93,11 @@ pub trait Loaded: Send + Sync {
     /// What one lane needs to run it. Called on the lane's thread, which the instance never leaves: streams, events and
     /// batch tensors belong to it.
     fn instance(&self) -> Result<Box<dyn Instance>, BackendError>;
+
+    /// What it holds by itself, without any lane; 0 where nobody counts.
+    fn weight_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Shows the outputs of a batch while they lie in the backend's memory, so that each row is copied out once.
@@ -69,6 +108,17 @@ pub trait Instance {
     /// Runs a batch and shows its outputs, in the signature's order, before it returns. An error says that the batch as
     /// a whole threw; the engine then finds out which row it was.
     fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError>;
+
+    /// The most memory that it held since this was last asked; `None` where nobody counts.
+    fn peak_bytes(&mut self) -> Option<u64> {
+        None
+    }
+
+    /// How much memory a batch may use here. More ends in an error of cause `OutOfMemory`.
+    fn limit_memory(&mut self, _bytes: u64) {}
+
+    /// Gives back what is only kept for the next batch.
+    fn release_memory(&mut self) {}
 }
 
 /// A dense tensor in host memory: row-major, every row as long as the batch's longest.
@@ -86,6 +136,26 @@ pub struct Dense<'a> {
 const MAX_DETAIL_CHARACTERS: usize = 300;
 
 impl BackendError {
+    /// A batch, or a file, made it throw.
+    pub fn threw(detail: impl Into<String>) -> Self {
+        Self { cause: Cause::Threw, detail: detail.into() }
+    }
+
+    /// It had too little memory.
+    pub fn out_of_memory(short: Short, detail: impl Into<String>) -> Self {
+        Self { cause: Cause::OutOfMemory(short), detail: detail.into() }
+    }
+
+    /// It will not work again.
+    pub fn broken(detail: impl Into<String>) -> Self {
+        Self { cause: Cause::Broken, detail: detail.into() }
+    }
+
+    /// Whether fewer rows might have passed, and who had too little.
+    pub fn short(&self) -> Option<Short> {
+        if let Cause::OutOfMemory(short) = self.cause { Some(short) } else { None }
+    }
+
     /// One readable line of a library's error text: the first line that says something, cut to a bounded length.
     pub fn one_line(text: &str) -> Self {
         let is_noise = |line: &&str| {
@@ -100,7 +170,7 @@ impl BackendError {
         let cause = text.lines().rev().find(|line| line.trim_start().starts_with("RuntimeError:"));
         let line = cause.or_else(|| text.lines().find(|line| !is_noise(line))).unwrap_or("no reason was given");
         let printable = line.trim().chars().filter(|character| !character.is_control());
-        Self(printable.take(MAX_DETAIL_CHARACTERS).collect())
+        Self::threw(printable.take(MAX_DETAIL_CHARACTERS).collect::<String>())
     }
 }
 
@@ -113,9 +183,9 @@ mod tests {
         let text = "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript, serialized \
                     code (most recent call last):\n  File \"code/__torch__.py\", line 5, in forward\n    return x\n    \
                     ~~~~~ <--- HERE\n\nRuntimeError: index out of range in self\n";
-        assert_eq!(BackendError::one_line(text).0, "RuntimeError: index out of range in self");
-        assert_eq!(BackendError::one_line("\n  broken file\nframe #0: x").0, "broken file");
-        assert_eq!(BackendError::one_line("").0, "no reason was given");
-        assert_eq!(BackendError::one_line(&"x".repeat(1000)).0.len(), MAX_DETAIL_CHARACTERS);
+        assert_eq!(BackendError::one_line(text).detail, "RuntimeError: index out of range in self");
+        assert_eq!(BackendError::one_line("\n  broken file\nframe #0: x").detail, "broken file");
+        assert_eq!(BackendError::one_line("").detail, "no reason was given");
+        assert_eq!(BackendError::one_line(&"x".repeat(1000)).detail.len(), MAX_DETAIL_CHARACTERS);
     }
 }

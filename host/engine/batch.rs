@@ -216,14 +216,16 @@ impl<'a> Batch<'a> {
     pub(super) fn check(&self, plan: &Plan, outputs: &[Dense<'_>]) -> Result<(), BackendError> {
         if outputs.len() != plan.outputs.len() {
             let (expected, found) = (plan.outputs.len(), outputs.len());
-            return Err(BackendError(format!("the model gave {found} outputs, its model.toml states {expected}")));
+            return Err(BackendError::threw(format!(
+                "the model gave {found} outputs, its model.toml states {expected}"
+            )));
         }
         for (form, output) in plan.outputs.iter().zip(outputs) {
             let (datatype, shape) = (form.spec.kind.datatype, form.dense_shape(self.rows, &self.longest));
             let bytes = shape.iter().product::<u64>() * datatype.width();
             if output.datatype != Some(datatype) || output.shape != shape || output.bytes.len() as u64 != bytes {
                 let found = output.datatype.map_or("an unknown datatype", Datatype::name);
-                return Err(BackendError(format!(
+                return Err(BackendError::threw(format!(
                     "output `{}` is {found}{:?}, its model.toml makes it {datatype}{shape:?}",
                     form.spec.name, output.shape
                 )));

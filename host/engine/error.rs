@@ -47,6 +47,8 @@ pub enum LoadError {
     NoVersion { folder: PathBuf },
     #[error("{}: {detail}", file.display())]
     Backend { file: PathBuf, detail: String },
+    #[error("{} does not fit in the device's memory: {detail}", file.display())]
+    Memory { file: PathBuf, detail: String },
     #[error("the first rows failed: {0}")]
     WarmUp(String),
     #[error("a lane's thread could not be started: {0}")]
@@ -70,6 +72,9 @@ pub enum InferError {
     Deadline { model: String },
     #[error("model `{model}` failed on these rows: {detail}")]
     ModelFailed { model: String, detail: String },
+    /// Without `retry_after` it would be in vain: a row of the caller's is too large for a lane.
+    #[error("model `{model}`: {detail}")]
+    DeviceMemory { model: String, detail: String, retry_after: Option<Duration> },
     #[error("model `{model}` is being stopped")]
     Unavailable { model: String },
     /// The outputs would not fit in the account.
@@ -83,9 +88,11 @@ impl InferError {
         match self {
             Self::TooManyRows { .. } => Fault::Caller,
             Self::Contract { .. } | Self::Memory(OverLimit { holder: Holder::Invocation, .. }) => Fault::Function,
-            Self::QueueFull { .. } | Self::QueueTimeout { .. } | Self::Deadline { .. } | Self::Memory(_) => {
-                Fault::Capacity
-            }
+            Self::QueueFull { .. }
+            | Self::QueueTimeout { .. }
+            | Self::Deadline { .. }
+            | Self::DeviceMemory { .. }
+            | Self::Memory(_) => Fault::Capacity,
             Self::ModelFailed { .. } | Self::Unavailable { .. } => Fault::Host,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! What it computes: an output that is declared like an input is that input; any other one has in every element the sum
 //! of the row's first input. Padding with zeros does not change it, so batching must be invisible here too. It records
-//! batch sizes, can be held at the gate while a test arranges what waits, and throws when it is told to.
+//! batch sizes, can be held at the gate while a test arranges what waits, throws when it is told to, and has as much
+//! memory as a test says: a batch needs a byte for each padded element of its first input.
 
 use std::{
     path::Path,
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Backend, BackendError, Batch, Dense, Device, Input, Instance, Loaded, Read};
+use super::{Backend, BackendError, Batch, Dense, Device, DeviceMemory, Input, Instance, Loaded, Read, Short};
 use crate::tensor::{Datatype, Signature};
 
 /// How the fake behaves.
@@ -24,6 +25,19 @@ pub struct Behaviour {
     pub panics_on: Option<i64>,
     /// Every so-manieth batch throws, whoever is in it.
     pub throws_every: Option<usize>,
+    /// What it has of memory; `None`: it does not count.
+    pub memory: Option<Memory>,
+}
+
+/// The fake's memory.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// What a batch may need at first, in rows x padded elements; `None`: no limit. (`set_capacity` changes it.)
+    pub capacity: Option<u64>,
+    /// Beyond that, one batch in so many runs out of memory by chance, but never two in succession.
+    pub fault_in: Option<u64>,
+    /// What chance begins with.
+    pub seed: u64,
 }
 
 /// The fake; cloning shares it.
@@ -42,12 +56,42 @@ struct State {
     held: bool,
     running: usize,
     batches: Vec<usize>,
+    capacity: Option<u64>,
+    chance: u64,
+    /// Whether the batch before ran out of memory by chance.
+    faulted: bool,
+    out_of_memory: usize,
+    limit: Option<u64>,
+    weights: u64,
+    held_bytes: u64,
 }
 
 impl Fake {
     /// A fake that behaves so.
     pub fn new(behaviour: Behaviour) -> Self {
-        Self(Arc::new(Shared { behaviour, ..Shared::default() }))
+        let memory = behaviour.memory.clone().unwrap_or_default();
+        let state = State { capacity: memory.capacity, chance: memory.seed, ..State::default() };
+        Self(Arc::new(Shared { behaviour, state: Mutex::new(state), changed: Condvar::new() }))
+    }
+
+    /// From now on a batch may need so much, in rows x padded elements.
+    pub fn set_capacity(&self, capacity: Option<u64>) {
+        self.0.state().capacity = capacity;
+    }
+
+    /// From now on lanes are told to hold so many bytes.
+    pub fn set_held(&self, bytes: u64) {
+        self.0.state().held_bytes = bytes;
+    }
+
+    /// From now on models are told to hold so many bytes.
+    pub fn set_weights(&self, bytes: u64) {
+        self.0.state().weights = bytes;
+    }
+
+    /// How many batches ran out of memory.
+    pub fn out_of_memory(&self) -> usize {
+        self.0.state().out_of_memory
     }
 
     /// From now on batches stop before they compute.
@@ -98,9 +142,25 @@ impl Shared {
         drop(state);
         self.changed.notify_all();
         match self.behaviour.throws_every {
-            Some(every) if number.is_multiple_of(every) => Err(BackendError("a seeded fault".into())),
+            Some(every) if number.is_multiple_of(every) => Err(BackendError::threw("a seeded fault")),
             _ => Ok(()),
         }
+    }
+
+    /// Takes memory for a batch, as far as there is any.
+    fn allocate(&self, elements: u64, lane_limit: u64) -> Result<(), BackendError> {
+        let Some(memory) = &self.behaviour.memory else { return Ok(()) };
+        let state = &mut *self.state();
+        // A linear congruential generator: the same seed, the same faults.
+        state.chance = state.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let by_chance = memory.fault_in.is_some_and(|one_in| (state.chance >> 33).is_multiple_of(one_in));
+        state.faulted = by_chance && !state.faulted;
+        let short = if elements > lane_limit { Short::Lane } else { Short::Device };
+        if short == Short::Lane || state.faulted || state.capacity.is_some_and(|capacity| elements > capacity) {
+            state.out_of_memory += 1;
+            return Err(BackendError::out_of_memory(short, format!("{elements} elements are too many")));
+        }
+        Ok(())
     }
 }
 
@@ -114,11 +174,27 @@ impl Backend for Fake {
     }
 
     fn load(&self, file: &Path, signature: &Arc<Signature>, _: Device) -> Result<Arc<dyn Loaded>, BackendError> {
-        let text = std::fs::read(file).map_err(|error| BackendError(error.to_string()))?;
+        let text = std::fs::read(file).map_err(|error| BackendError::threw(error.to_string()))?;
         if text == b"broken" {
-            return Err(BackendError("the file says that it is broken".into()));
+            return Err(BackendError::threw("the file says that it is broken"));
         }
-        Ok(Arc::new(FakeModel { fake: self.clone(), signature: signature.clone() }))
+        Ok(Arc::new(FakeModel { fake: self.clone(), signature: signature.clone(), limit: u64::MAX, peak: 0 }))
+    }
+
+    fn memory(&self) -> Option<DeviceMemory> {
+        self.0.behaviour.memory.as_ref()?;
+        let state = self.0.state();
+        Some(DeviceMemory {
+            device: "fake".into(),
+            weight_bytes: state.weights,
+            lane_bytes: state.held_bytes,
+            other_bytes: 0,
+            limit_bytes: state.limit.unwrap_or(u64::MAX),
+        })
+    }
+
+    fn limit_memory(&self, bytes: u64) {
+        self.0.state().limit = Some(bytes);
     }
 }
 
@@ -126,6 +202,8 @@ impl Backend for Fake {
 struct FakeModel {
     fake: Fake,
     signature: Arc<Signature>,
+    limit: u64,
+    peak: u64,
 }
 
 impl Loaded for FakeModel {
@@ -137,14 +215,17 @@ impl Loaded for FakeModel {
 impl Instance for FakeModel {
     fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
         let stacked: Vec<Vec<u8>> = batch.inputs().iter().map(stack).collect();
+        let elements = batch.inputs()[0].shape().iter().product();
         self.fake.0.pass(batch.rows())?;
+        self.fake.0.allocate(elements, self.limit)?;
+        self.peak = self.peak.max(elements);
         let behaviour = &self.fake.0.behaviour;
         let first = &batch.inputs()[0];
         let rows: Vec<&[u8]> = stacked[0].chunks_exact(stacked[0].len() / batch.rows()).collect();
         for row in &rows {
             let element = element(first, row).next().map(|value| value as i64);
             if element.is_some() && element == behaviour.throws_on {
-                return Err(BackendError("a bad row".into()));
+                return Err(BackendError::threw("a bad row"));
             }
             assert!(element.is_none() || element != behaviour.panics_on, "a row that panics");
         }
@@ -169,6 +250,15 @@ impl Instance for FakeModel {
             .map(|(output, (shape, bytes))| Dense { datatype: Some(output.kind.datatype), shape: shape.clone(), bytes })
             .collect();
         read(&dense)
+    }
+
+    fn peak_bytes(&mut self) -> Option<u64> {
+        self.fake.0.behaviour.memory.as_ref()?;
+        Some(std::mem::take(&mut self.peak))
+    }
+
+    fn limit_memory(&mut self, bytes: u64) {
+        self.limit = bytes;
     }
 }
 

@@ -14,10 +14,13 @@ use std::{
 };
 
 use super::{
-    backend::{BackendError, Instance, Loaded},
+    backend::{BackendError, Cause, Instance, Loaded, Short},
     batch::{Batch, Plan, Row},
+    budget::Share,
+    ceiling::Ceiling,
     error::{InferError, LoadError},
-    queue::Formed,
+    model::MEMORY_RETRY,
+    queue::{Formed, bucket},
     ticket::{Completion, Ticket},
     waiting::Waiting,
     warm_up,
@@ -37,6 +40,8 @@ pub(super) struct Ground {
     pub(super) loaded: Arc<dyn Loaded>,
     /// The extents of the row that each lane runs first.
     pub(super) first_row: Vec<u64>,
+    /// How large batches may be, and what a lane may hold.
+    pub(super) memory: (Arc<Ceiling>, Arc<Share>),
     /// Where the batches come from.
     pub(super) waiting: Arc<Waiting>,
     /// Where they are counted.
@@ -93,6 +98,7 @@ impl Lane {
 fn begin(ground: &Ground) -> Result<Box<dyn Instance>, BackendError> {
     let begin = || {
         let mut instance = ground.loaded.instance()?;
+        instance.limit_memory(ground.memory.1.lane_bytes());
         warm_up::begin(&mut *instance, &ground.plan, &ground.first_row)?;
         Ok(instance)
     };
@@ -110,6 +116,22 @@ fn unwinding<T>(run: impl FnOnce() -> Result<T, BackendError>) -> Result<T, Back
 
 /// Rows of a batch: whose, and which.
 type Rows = [(Arc<Ticket>, usize)];
+
+/// How long a row waits before it is tried once more for memory that others hold; a lane cannot wait for long.
+const TRIES: &[Duration] = &[Duration::from_millis(5), Duration::from_millis(20)];
+
+/// Why rows should be run in halves after this error; `None` where that would not help.
+fn split_cause(rows: &Rows, error: &BackendError) -> Option<&'static str> {
+    let (first, _) = &rows[0];
+    match error.cause {
+        _ if rows.len() == 1 => None,
+        Cause::OutOfMemory(_) => Some("memory"),
+        // Rows of one request fail as a whole in any case.
+        Cause::Threw if rows.iter().all(|(ticket, _)| Arc::ptr_eq(ticket, first)) => None,
+        Cause::Threw => Some("threw"),
+        Cause::Broken => None,
+    }
+}
 
 struct Runner<'a> {
     ground: &'a Ground,
@@ -140,6 +162,8 @@ impl Runner<'_> {
         metrics.batch_rows.observe(formed.rows.len() as f64);
         metrics.batch_closed(formed.reason.name());
         let span = span(&formed.rows, begun);
+        // Models come and go, and with them what is left for a lane.
+        self.instance.limit_memory(self.ground.memory.1.lane_bytes());
         self.run_rows(&formed.rows, answers);
         let time = begun.elapsed();
         self.ground.waiting.pace(time, formed.rows.len());
@@ -152,20 +176,53 @@ impl Runner<'_> {
         }
     }
 
-    /// Runs rows together. If they throw, each half runs on its own, until the rows that are to blame stand alone.
+    /// Runs rows together. If they throw, or if it is too much for the memory, each half runs on its own, until the rows
+    /// that are to blame stand alone.
     fn run_rows(&mut self, rows: &Rows, answers: &mut Vec<Completion>) {
-        let Err(error) = self.try_rows(rows, answers) else { return };
-        let (first, _) = &rows[0];
-        if rows.iter().all(|(ticket, _)| Arc::ptr_eq(ticket, first)) {
-            // One row, or rows of one request: it fails as a whole in any case.
-            return self.fail(first, &error, answers);
-        }
+        let (ceiling, elements) = (self.ground.memory.0.clone(), self.padded_elements(rows));
+        let cause = if ceiling.allows(rows.len(), elements) {
+            let Err(error) = self.try_rows(rows, answers) else { return ceiling.passed(rows.len(), elements) };
+            if error.short().is_some() {
+                self.instance.release_memory();
+                ceiling.hit(rows.len(), elements);
+            }
+            match split_cause(rows, &error) {
+                Some(cause) => cause,
+                None => return self.run_last(rows, error, answers),
+            }
+        } else {
+            // The ceiling came down, or is not what the queue knew: no need to find out once more.
+            "ceiling"
+        };
+        self.ground.metrics.batch_split(cause);
         let (left, right) = rows.split_at(rows.len() / 2);
         for half in [left, right] {
             let wanted: Vec<_> = half.iter().filter(|(ticket, _)| ticket.is_wanted()).cloned().collect();
             if !wanted.is_empty() {
                 self.run_rows(&wanted, answers);
             }
+        }
+    }
+
+    /// What cannot be split further fails; but a row that ran out of memory has another chance, because something may
+    /// have been held that is free now, by its lane or by others.
+    fn run_last(&mut self, rows: &Rows, mut error: BackendError, answers: &mut Vec<Completion>) {
+        for pause in TRIES {
+            match error.short() {
+                None => break,
+                Some(Short::Device) => std::thread::sleep(*pause),
+                Some(Short::Lane) => {}
+            }
+            match self.try_rows(rows, answers) {
+                Ok(()) => return,
+                Err(again) => error = again,
+            }
+        }
+        if error.cause == Cause::Broken {
+            self.replace();
+        }
+        for request in rows.chunk_by(|(a, _), (b, _)| Arc::ptr_eq(a, b)) {
+            self.fail(&request[0].0, &error, answers);
         }
     }
 
@@ -200,7 +257,7 @@ impl Runner<'_> {
                 tracing::warn!(model = self.ground.model, %error, "an error after the outputs were read");
                 Ok(())
             }
-            Ok(()) if !delivered => Err(BackendError("the backend gave no outputs".into())),
+            Ok(()) if !delivered => Err(BackendError::threw("the backend gave no outputs")),
             other => other,
         }
     }
@@ -208,15 +265,26 @@ impl Runner<'_> {
     /// After a panic nothing is known about the instance: a new one takes its place, if there is one to be had.
     fn replace(&mut self) {
         match unwinding(|| self.ground.loaded.instance()) {
-            Ok(instance) => self.instance = instance,
+            Ok(mut instance) => {
+                instance.limit_memory(self.ground.memory.1.lane_bytes());
+                self.instance = instance;
+            }
             Err(error) => tracing::error!(model = self.ground.model, %error, "the instance could not be replaced"),
         }
     }
 
     fn fail(&self, ticket: &Arc<Ticket>, error: &BackendError, answers: &mut Vec<Completion>) {
-        let (model, detail) = (self.ground.model.clone(), error.0.clone());
+        let (model, detail) = (self.ground.model.clone(), error.detail.clone());
         tracing::warn!(model, detail, invocation = &*ticket.invocation.id, trace_id = %ticket.invocation.trace.id(), "rows failed");
-        answers.extend(ticket.fail(InferError::ModelFailed { model, detail }));
+        let error = match error.short() {
+            None => InferError::ModelFailed { model, detail },
+            Some(Short::Lane) => {
+                let detail = format!("a row of this request is too large for a lane by itself: {detail}");
+                InferError::DeviceMemory { model, detail, retry_after: None }
+            }
+            Some(Short::Device) => InferError::DeviceMemory { model, detail, retry_after: Some(MEMORY_RETRY) },
+        };
+        answers.extend(ticket.fail(error));
         self.ground.waiting.withdraw(ticket);
     }
 
@@ -230,6 +298,17 @@ impl Runner<'_> {
             invocation.account.spend(Used::Device, share);
             self.ground.metrics.device_time(&invocation.tenant, &invocation.function, share);
         }
+    }
+
+    /// The elements of each row of a batch, padding included.
+    fn padded_elements(&self, rows: &Rows) -> u64 {
+        let plan = &self.ground.plan;
+        let extent = |dimension: usize| rows.iter().map(|(ticket, index)| ticket.row(*index).lengths[dimension]).max();
+        let padded = |dimension: usize| {
+            let longest = extent(dimension)?;
+            Some(plan.buckets.get(dimension).map_or(longest, |buckets| bucket(buckets, longest)))
+        };
+        (0..plan.maxima.len()).filter_map(padded).product()
     }
 }
 

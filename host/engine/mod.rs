@@ -8,6 +8,8 @@
 
 mod backend;
 mod batch;
+mod budget;
+mod ceiling;
 mod check;
 mod error;
 pub mod fake;
@@ -32,8 +34,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use backend::{Backend, BackendError, Dense, Device, Instance, Loaded, Read};
+pub use backend::{Backend, BackendError, Cause, Dense, Device, DeviceMemory, Instance, Loaded, Read, Short};
 pub use batch::{Batch, Input};
+use budget::Budget;
 pub use check::ContractError;
 pub use error::{EngineError, InferError, LoadError};
 pub use manifest::signature;
@@ -48,6 +51,10 @@ use crate::{
 
 /// More lanes for one model than any machine has cores for.
 const MAX_LANES: usize = 1024;
+/// Above this share of the device's memory requests are refused.
+const DEFAULT_HIGH_MARK: f64 = 0.9;
+/// Less than any model's weights: a slip of the pen.
+const LEAST_MEMORY_BYTES: u64 = 1 << 20;
 /// How long `stop` waits for running batches.
 const DEFAULT_STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -72,6 +79,10 @@ pub struct Config {
     pub data: PathBuf,
     /// Lanes for one model at most; the number of cores unless stated.
     pub lanes: Option<usize>,
+    /// What models and lanes may hold on a device; three quarters of what there is unless stated.
+    pub memory_bytes: Option<u64>,
+    /// The share of it above which requests are refused.
+    pub memory_high_mark: f64,
     /// What a restart runs before it serves.
     pub warm_up: WarmUp,
     /// How long `stop` waits for running batches.
@@ -82,7 +93,15 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let (models, data) = (repository::DEFAULT_REPOSITORY.into(), "data".into());
-        Self { models, data, lanes: None, warm_up: WarmUp::default(), stop_timeout: DEFAULT_STOP_TIMEOUT }
+        Self {
+            models,
+            data,
+            lanes: None,
+            memory_bytes: None,
+            memory_high_mark: DEFAULT_HIGH_MARK,
+            warm_up: WarmUp::default(),
+            stop_timeout: DEFAULT_STOP_TIMEOUT,
+        }
     }
 }
 
@@ -93,6 +112,13 @@ impl Config {
             Some(lanes) if lanes == 0 || lanes > MAX_LANES => {
                 Err(EngineError::Config(format!("lanes: must be from 1 to {MAX_LANES}, is {lanes}")))
             }
+            _ if self.memory_bytes.is_some_and(|bytes| bytes < LEAST_MEMORY_BYTES) => {
+                Err(EngineError::Config(format!("memory_bytes: must be at least {LEAST_MEMORY_BYTES}")))
+            }
+            _ if !(self.memory_high_mark > 0.0 && self.memory_high_mark <= 1.0) => Err(EngineError::Config(format!(
+                "memory_high_mark: must be above 0 and at most 1, is {}",
+                self.memory_high_mark
+            ))),
             _ => Ok(()),
         }
     }
@@ -123,6 +149,10 @@ pub struct ModelStatus {
     pub signature: Option<Signature>,
     /// Rows in a batch at most.
     pub max_batch_size: usize,
+    /// Of its largest rows, as far as memory lets them share a batch now.
+    pub safe_batch_size: usize,
+    /// What its weights hold on the device; 0 where nobody counts.
+    pub weight_bytes: u64,
     /// Rows that wait.
     pub queue_rows: usize,
     /// Rows that may wait.
@@ -154,9 +184,14 @@ impl Engine {
     /// as failed with its reason; a repository that cannot be read is an error. Blocks for as long as loading takes.
     pub fn start(config: &Config, backend: Arc<dyn Backend>, telemetry: &Telemetry) -> Result<Arc<Self>, EngineError> {
         config.validate()?;
+        let bytes = config.memory_bytes.unwrap_or_else(budget::default_bytes);
+        let budget = Budget::new(backend.clone(), bytes, config.memory_high_mark);
+        let counted = backend.clone();
+        telemetry.watch_device(move || counted.memory());
         let mut models = BTreeMap::new();
         for found in repository::scan(&config.models)? {
-            models.insert(found.name.clone(), Self::start_model(&found, config, &*backend, telemetry));
+            let memory = (&*backend, &budget);
+            models.insert(found.name.clone(), Self::start_model(&found, config, memory, telemetry));
         }
         Ok(Arc::new(Self { models, backend, stop_timeout: config.stop_timeout }))
     }
@@ -164,12 +199,12 @@ impl Engine {
     fn start_model(
         found: &Found,
         config: &Config,
-        backend: &dyn Backend,
+        memory: (&dyn Backend, &Arc<Budget>),
         telemetry: &Telemetry,
     ) -> BTreeMap<u64, Result<Arc<Model>, String>> {
         let start = |version: u64| {
             let (begun, name) = (Instant::now(), &found.name);
-            let model = Model::start(found, version, config, backend, telemetry.model(name));
+            let model = Model::start(found, version, config, memory, telemetry.model(name));
             match &model {
                 Ok(_) => tracing::info!(model = name, version, seconds = begun.elapsed().as_secs_f64(), "model ready"),
                 Err(error) => tracing::error!(model = name, version, %error, "model failed"),
@@ -229,6 +264,8 @@ impl Engine {
             instances: model.map_or(0, |model| model.instances()),
             signature: model.map(|model| model.signature().clone()),
             max_batch_size: model.map_or(0, |model| model.max_batch_size()),
+            safe_batch_size: model.map_or(0, |model| model.safe_batch_size()),
+            weight_bytes: model.map_or(0, |model| model.weight_bytes()),
             queue_rows: model.map_or(0, |model| model.queue_rows()),
             queue_limit_rows: model.map_or(0, |model| model.queue_limit_rows()),
         }

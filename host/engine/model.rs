@@ -12,11 +12,13 @@ use tokio::sync::oneshot;
 use super::{
     Config, WarmUp,
     backend::{Backend, BackendError, Instance},
+    budget::{Budget, Share, TooLittle},
+    ceiling::Ceiling,
     check,
     error::{InferError, LoadError},
     instance::{Ground, Lane},
     manifest::Manifest,
-    profile::{Key, Profile},
+    profile::{Key, Profile, Sample},
     queue::Limits,
     repository::{self, Found},
     ticket::{Answer, Ticket},
@@ -44,7 +46,13 @@ pub struct Model {
     waiting: Arc<Waiting>,
     lanes: Mutex<Vec<Lane>>,
     instances: usize,
+    share: Arc<Share>,
+    ceiling: Arc<Ceiling>,
+    weight_bytes: u64,
 }
+
+/// When a request that a device has no memory for should come again.
+pub(super) const MEMORY_RETRY: Duration = Duration::from_secs(1);
 
 impl Model {
     /// Loads a version, measures it or finds its profile, and starts its lanes.
@@ -52,7 +60,7 @@ impl Model {
         found: &Found,
         version: u64,
         config: &Config,
-        backend: &dyn Backend,
+        (backend, budget): (&dyn Backend, &Arc<Budget>),
         metrics: ModelMetrics,
     ) -> Result<Arc<Self>, LoadError> {
         let mut manifest = Manifest::read(&found.manifest())?;
@@ -65,28 +73,48 @@ impl Model {
             device: manifest.device.to_string(),
             backend: backend.fingerprint(),
         };
-        let failed = |error: BackendError| LoadError::Backend { file: file.clone(), detail: error.0 };
+        let failed = |error: BackendError| match error.short() {
+            Some(_) => LoadError::Memory { file: file.clone(), detail: error.detail },
+            None => LoadError::Backend { file: file.clone(), detail: error.detail },
+        };
         let loaded = backend.load(&file, &manifest.signature, manifest.device).map_err(failed)?;
-        let warm = |instance: &mut dyn Instance| profile(key, &manifest, config, instance);
-        let profile = warm(&mut *loaded.instance().map_err(failed)?).map_err(|error| LoadError::WarmUp(error.0))?;
+        let instances = manifest.instances.min(config.lanes());
+        let share = budget.join(&found.name, instances, manifest.lane_bytes);
+        let warm = |mut instance: Box<dyn Instance>| {
+            instance.limit_memory(share.lane_bytes());
+            profile(key, &manifest, config, &mut *instance)
+        };
+        let profile = warm(loaded.instance().map_err(failed)?).map_err(|error| match error.short() {
+            Some(_) => failed(error),
+            None => LoadError::WarmUp(error.detail),
+        })?;
+        let too_little = |error: TooLittle| LoadError::Memory { file: file.clone(), detail: error.to_string() };
+        share.settle(profile.smallest_row_bytes()).map_err(too_little)?;
+        let profile = Arc::new(profile);
+        let largest = (manifest.max_batch_size, manifest.plan.maxima.iter().product());
+        let ceiling = Ceiling::new(Some(profile.clone()), Some(share.clone()), largest);
         let limits = Limits {
             rows: manifest.max_batch_size,
             elements: manifest.max_batch_elements,
             time: manifest.max_batch,
             delay: manifest.max_queue_delay,
-            profile: Some(Arc::new(profile)),
+            profile: Some(profile),
             buckets: manifest.plan.buckets.clone(),
+            ceiling: Some(ceiling.clone()),
         };
-        let instances = manifest.instances.min(config.lanes());
         let waiting = Waiting::new(&found.name, limits, manifest.max_queue_size, instances, metrics.clone());
         let first_row = warm_up::shapes(&manifest.buckets).swap_remove(0);
         let (model, plan) = (found.name.clone(), manifest.plan.clone());
-        let ground = Arc::new(Ground { model, plan, loaded, first_row, waiting: waiting.clone(), metrics });
+        let (weight_bytes, memory) = (loaded.weight_bytes(), (ceiling.clone(), share.clone()));
+        let ground = Ground { model, plan, loaded, first_row, memory, waiting: waiting.clone(), metrics };
+        let ground = Arc::new(ground);
         let lanes: Result<Vec<_>, _> = (0..instances).map(|number| Lane::start(&ground, number)).collect();
         // Lanes that did start must not wait for rows that never come.
         let lanes = lanes.inspect_err(|_| waiting.close())?;
         let (name, folder) = (found.name.clone(), found.version(version));
-        Ok(Arc::new(Self { name, version, folder, manifest, waiting, lanes: Mutex::new(lanes), instances }))
+        let lanes = Mutex::new(lanes);
+        let model = Self { name, version, folder, manifest, waiting, lanes, instances, share, ceiling, weight_bytes };
+        Ok(Arc::new(model))
     }
 
     /// The name of its folder in the repository.
@@ -134,8 +162,23 @@ impl Model {
         self.manifest.device.to_string()
     }
 
-    /// Admission: refuses while the queue has no room for the tenant, before a request's body is read.
+    /// What its weights hold on the device; 0 where nobody counts.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
+    }
+
+    /// How many of its largest rows may share a batch now.
+    pub fn safe_batch_size(&self) -> usize {
+        self.ceiling.safe_rows(self.manifest.plan.maxima.iter().product(), self.manifest.max_batch_size)
+    }
+
+    /// Admission: refuses while the queue has no room for the tenant or the device's memory is nearly used up, before a
+    /// request's body is read.
     pub fn room(&self, tenant: &str, standing: Standing) -> Result<(), InferError> {
+        if self.share.is_short() {
+            let detail = "the device's memory is nearly used up".into();
+            return Err(InferError::DeviceMemory { model: self.name.clone(), detail, retry_after: Some(MEMORY_RETRY) });
+        }
         self.waiting.room(tenant, standing)
     }
 
@@ -201,8 +244,16 @@ fn profile(
         return Ok(profile);
     }
     warm_up::begin(instance, plan, &shapes[0])?;
-    let run = |rows: usize, lengths: &[u64]| warm_up::run(instance, plan, rows, lengths);
+    let run = |Sample { rows, lengths, fresh }: Sample<'_>| {
+        if fresh {
+            instance.release_memory();
+        }
+        warm_up::run(instance, plan, rows, lengths)
+    };
     let profile = Profile::measure(key, &shapes, manifest.max_batch_size, run)?;
+    if !profile.is_whole() {
+        return Ok(profile);
+    }
     if let Err(error) = profile.write(folder) {
         tracing::warn!(folder = %folder.display(), %error, "the profile is not stored: it will be measured again");
     }

@@ -1,13 +1,14 @@
 //! The first rows of a model: made up here, run before anybody's. They prove that the model keeps to its `model.toml`,
 //! pay for what only first runs cost, and are what the profile is measured with. Knows neither queue nor lanes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::{
     backend::{BackendError, Instance},
     batch::{Batch, Form, Pad, Plan, Row},
+    profile::Taken,
 };
 use crate::tensor::{Layout, Tensor};
 
@@ -30,19 +31,21 @@ pub(super) fn shapes(buckets: &[Vec<u64>]) -> Vec<Vec<u64>> {
     (0..count).map(at).collect()
 }
 
-/// Runs `rows` made-up rows of the given extents and takes the time.
+/// Runs `rows` made-up rows of the given extents and takes time and memory.
 pub(super) fn run(
     instance: &mut dyn Instance,
     plan: &Plan,
     rows: usize,
     lengths: &[u64],
-) -> Result<Duration, BackendError> {
+) -> Result<Taken, BackendError> {
     let inputs: Vec<Tensor> = plan.inputs.iter().map(|form| made_up(form, rows, lengths)).collect::<Result<_, _>>()?;
     let each: Vec<_> = (0..rows).map(|index| Row { inputs: &inputs, index, lengths }).collect();
     let batch = Batch::new(plan, &each);
+    // The peak so far is that of earlier batches.
+    let _ = instance.peak_bytes();
     let begun = Instant::now();
     instance.run(&batch, &mut |outputs| batch.check(plan, outputs))?;
-    Ok(begun.elapsed())
+    Ok(Taken { time: begun.elapsed(), bytes: instance.peak_bytes() })
 }
 
 fn made_up(form: &Form, rows: usize, lengths: &[u64]) -> Result<Tensor, BackendError> {
@@ -53,7 +56,7 @@ fn made_up(form: &Form, rows: usize, lengths: &[u64]) -> Result<Tensor, BackendE
     };
     let shape: Vec<u64> = [rows as u64].into_iter().chain(extents.map(fixed)).collect();
     let datatype = form.spec.kind.datatype;
-    let size = |error: crate::tensor::LayoutError| BackendError(error.to_string());
+    let size = |error: crate::tensor::LayoutError| BackendError::threw(error.to_string());
     let layout = Layout::fixed(&shape).map_err(size)?;
     let mut bytes = vec![0; layout.byte_length(datatype).map_err(size)? as usize];
     // Ones where they are allowed: a mask of zeros would let a model skip its work.

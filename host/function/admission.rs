@@ -109,6 +109,7 @@ impl Admission {
 fn reason(error: &InferError) -> &'static str {
     match error {
         InferError::QueueFull { .. } => "queue-full",
+        InferError::DeviceMemory { .. } => "device-memory",
         _ => "model-unavailable",
     }
 }

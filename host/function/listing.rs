@@ -22,6 +22,8 @@ pub struct ModelListing {
     inputs: Vec<TensorListing>,
     outputs: Vec<TensorListing>,
     max_batch_size: usize,
+    safe_batch_size: usize,
+    weight_bytes: u64,
     queue_rows: usize,
     queue_limit_rows: usize,
 }
@@ -53,6 +55,8 @@ impl From<ModelStatus> for ModelListing {
             inputs: inputs.into_iter().map(tensor).collect(),
             outputs: outputs.into_iter().map(tensor).collect(),
             max_batch_size: status.max_batch_size,
+            safe_batch_size: status.safe_batch_size,
+            weight_bytes: status.weight_bytes,
             queue_rows: status.queue_rows,
             queue_limit_rows: status.queue_limit_rows,
         }

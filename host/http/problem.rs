@@ -176,6 +176,7 @@ fn infer(error: &InferError) -> (&'static str, Option<Duration>) {
         InferError::Deadline { .. } => ("deadline-exceeded", None),
         InferError::ModelFailed { .. } => ("model-failed", None),
         InferError::Unavailable { .. } => ("model-unavailable", Some(MEMORY_RETRY)),
+        InferError::DeviceMemory { retry_after, .. } => ("device-memory", *retry_after),
         InferError::Memory(_) => ("plugin-memory", None),
         _ => ("plugin-contract", None),
     }

@@ -53,6 +53,7 @@ pub struct ModelMetrics {
     pub(super) tenants: Arc<Labels>,
     pub(super) names: Arc<Labels>,
     pub(super) batches: IntCounterVec,
+    pub(super) batch_splits: IntCounterVec,
     pub(super) device_seconds: prometheus::CounterVec,
     /// Rows per batch.
     pub batch_rows: Histogram,
@@ -70,6 +71,11 @@ impl ModelMetrics {
     /// Counts a batch by the reason it was closed.
     pub fn batch_closed(&self, reason: &str) {
         self.batches.with_label_values(&[&self.model, reason]).inc();
+    }
+
+    /// Counts a batch that was run in halves, by why it could not be run whole.
+    pub fn batch_split(&self, cause: &str) {
+        self.batch_splits.with_label_values(&[&self.model, cause]).inc();
     }
 
     /// Counts instance time spent for a tenant's function.

@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use super::{
+    device::{DeviceGauges, DeviceMemory},
     handles::{FunctionMetrics, ModelMetrics, OUTCOMES, Outcome},
     labels::{Labels, counters, gauges, histograms, register},
     otlp::Exporter,
@@ -51,6 +52,7 @@ pub struct Telemetry {
     stage_duration: HistogramVec,
     batch_rows: HistogramVec,
     batches: IntCounterVec,
+    batch_splits: IntCounterVec,
     queue_rows: IntGaugeVec,
     queue_limit_rows: IntGaugeVec,
     queue_duration: HistogramVec,
@@ -100,6 +102,12 @@ impl Telemetry {
                 "Batches by the reason they were closed.",
                 &["model", "reason"],
             ),
+            batch_splits: counters(
+                r,
+                "tenon_batch_splits_total",
+                "Batches that were run again in halves.",
+                &["model", "cause"],
+            ),
             queue_rows: gauges(r, "tenon_queue_rows", "Rows waiting.", &["model"]),
             queue_limit_rows: gauges(r, "tenon_queue_limit_rows", "Rows that may wait.", &["model"]),
             queue_duration: histograms(
@@ -135,6 +143,7 @@ impl Telemetry {
             tenants: Labels::new(MAX_TENANT_LABELS),
             names: Labels::new(MAX_NAME_LABELS),
             gathering: Gathering {
+                devices: DeviceGauges::new(r),
                 host_memory: gauges(r, "tenon_host_memory_bytes", "Bytes held for invocations.", &["kind"]),
                 account: Arc::default(),
                 registry,
@@ -165,6 +174,7 @@ impl Telemetry {
         ModelMetrics {
             batch_rows: self.batch_rows.with_label_values(&[&model]),
             batches: self.batches.clone(),
+            batch_splits: self.batch_splits.clone(),
             device_seconds: self.device_seconds.clone(),
             queue_rows: self.queue_rows.with_label_values(&[&model]),
             queue_limit_rows: self.queue_limit_rows.with_label_values(&[&model]),
@@ -190,6 +200,16 @@ impl Telemetry {
     pub fn watch(&self, account: Arc<Account>) {
         // There is one host in a process's telemetry; a second account would be a second host.
         let _ = self.gathering.account.set(account);
+    }
+
+    /// Shows from now on what a device's memory is used for, as this tells it.
+    pub fn watch_device(&self, read: impl Fn() -> Option<DeviceMemory> + Send + Sync + 'static) {
+        self.gathering.devices.watch(Box::new(read));
+    }
+
+    /// What the device's memory is used for, where somebody counts it.
+    pub fn device_memory(&self) -> Option<DeviceMemory> {
+        self.gathering.devices.read()
     }
 
     /// Everything in Prometheus' text format.
@@ -229,12 +249,14 @@ impl Exports {
 pub(super) struct Gathering {
     registry: Registry,
     host_memory: IntGaugeVec,
+    devices: DeviceGauges,
     account: Arc<OnceLock<Arc<Account>>>,
 }
 
 impl Gathering {
     pub(super) fn gather(&self) -> Vec<MetricFamily> {
         // What others count anyway is read off when somebody asks.
+        self.devices.refresh();
         if let Some(account) = self.account.get() {
             for kind in Kind::ALL {
                 let held = i64::try_from(account.held_by_kind(kind)).unwrap_or(i64::MAX);

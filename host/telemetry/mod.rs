@@ -5,6 +5,7 @@
 //! resolved before, a request that is not sampled makes no span, and spans are made of what an invocation noted anyway.
 
 mod config;
+mod device;
 mod handles;
 mod labels;
 mod logs;
@@ -18,6 +19,7 @@ mod window;
 use std::{sync::Arc, time::Duration, time::Instant};
 
 pub use config::{Config, Headers, LogFormat, Protocol};
+pub use device::DeviceMemory;
 pub use handles::{FunctionMetrics, ModelMetrics, OUTCOMES};
 pub use logs::start as start_logs;
 pub use metrics::{Gauge, Telemetry};

@@ -73,7 +73,7 @@ fn what_a_model_gives_must_be_what_it_states() {
     let batch = Batch::new(&plan, &[0, 1].map(|index| Row { inputs: &inputs, index, lengths: &[3] }));
     let check = |datatype, shape: &[u64], bytes: usize| {
         let bytes = vec![0; bytes];
-        batch.check(&plan, &[Dense { datatype, shape: shape.to_vec(), bytes: &bytes }]).map_err(|error| error.0)
+        batch.check(&plan, &[Dense { datatype, shape: shape.to_vec(), bytes: &bytes }]).map_err(|error| error.detail)
     };
     assert_eq!(check(Some(Datatype::Uint8), &[2, 3], 6), Ok(()));
     let said = check(Some(Datatype::Fp32), &[2, 3], 24).unwrap_err();
@@ -81,7 +81,7 @@ fn what_a_model_gives_must_be_what_it_states() {
     assert!(check(Some(Datatype::Uint8), &[2, 4], 8).is_err());
     assert!(check(Some(Datatype::Uint8), &[2, 3], 5).is_err());
     assert!(check(None, &[2, 3], 6).unwrap_err().contains("an unknown datatype"));
-    assert_eq!(batch.check(&plan, &[]).unwrap_err().0, "the model gave 0 outputs, its model.toml states 1");
+    assert_eq!(batch.check(&plan, &[]).unwrap_err().detail, "the model gave 0 outputs, its model.toml states 1");
 }
 
 #[test]

@@ -126,6 +126,7 @@ impl Default for Instances {
 #[serde(default, deny_unknown_fields)]
 struct Memory {
     max_safe_batch_size: Option<usize>,
+    lane_bytes: Option<u64>,
 }
 
 /// A manifest that has passed every rule.
@@ -151,6 +152,8 @@ pub(super) struct Manifest {
     pub(super) queue_timeout: Duration,
     /// Extents to warm up, ascending: one list for each dimension of the signature.
     pub(super) buckets: Vec<Vec<u64>>,
+    /// What a lane may hold, where it is stated.
+    pub(super) lane_bytes: Option<u64>,
     /// Instances asked for.
     pub(super) instances: usize,
     /// Where they compute.

@@ -16,6 +16,8 @@ pub(super) const TORCHSCRIPT: &str = "torchscript";
 
 /// More instances of one model than any machine has use for.
 const MAX_INSTANCES: usize = 64;
+/// Less than any batch needs.
+const LEAST_LANE_BYTES: u64 = 4 << 10;
 /// Limits in rows and times beyond these are taken for slips of the pen.
 const MAX_ROWS: usize = 65_536;
 const MAX_MS: u64 = 3_600_000;
@@ -52,10 +54,20 @@ pub(super) fn judge(file: File) -> Result<Manifest, String> {
         max_request_rows: batching.max_request_rows,
         queue_timeout: Duration::from_millis(batching.queue_timeout_ms),
         buckets,
+        lane_bytes: lane_bytes(&file)?,
         instances: file.instances.count,
         device: device(&file.instances.device)?,
         signature,
     })
+}
+
+fn lane_bytes(file: &File) -> Result<Option<u64>, String> {
+    match file.memory.lane_bytes {
+        Some(bytes) if bytes < LEAST_LANE_BYTES => {
+            Err(format!("memory.lane_bytes: must be at least {LEAST_LANE_BYTES}, is {bytes}"))
+        }
+        stated => Ok(stated),
+    }
 }
 
 fn signature(file: &File) -> Result<Signature, String> {

@@ -6,7 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::Reason;
-use crate::engine::profile::Profile;
+use crate::engine::{ceiling::Ceiling, profile::Profile};
 
 /// What a batch may be.
 #[derive(Clone, Debug)]
@@ -23,6 +23,8 @@ pub(in crate::engine) struct Limits {
     pub(in crate::engine) profile: Option<Arc<Profile>>,
     /// The extents to which each dimension is padded, ascending; empty where a batch is as long as its longest row.
     pub(in crate::engine) buckets: Vec<Vec<u64>>,
+    /// How large it may be for the device's memory at present.
+    pub(in crate::engine) ceiling: Option<Arc<Ceiling>>,
 }
 
 /// A batch whose first row alone takes longer than allowed may take this much longer still: company that costs next to
@@ -46,7 +48,11 @@ impl Limits {
     /// From how many rows on, each of so many elements, further ones make none of them much cheaper.
     fn enough(&self, elements: u64) -> usize {
         let each = |rows: usize| self.predict(rows, elements).map(|time| time.as_secs_f64() / rows as f64);
-        let fits = |rows: &usize| *rows as u64 * elements <= self.elements && !self.is_too_long(*rows, elements);
+        let fits = |rows: &usize| {
+            *rows as u64 * elements <= self.elements
+                && self.ceiling.as_ref().is_none_or(|ceiling| ceiling.allows(*rows, elements))
+                && !self.is_too_long(*rows, elements)
+        };
         // Times grow with rows, and what a row costs falls: both can be searched by halves.
         let largest = partition(self.rows, |rows| fits(&rows));
         let Some(best) = each(largest) else { return usize::MAX };
@@ -140,6 +146,9 @@ impl<'a> Company<'a> {
         let padded = extents.fold(1, |product: u64, extent| product.saturating_mul(extent));
         if padded.saturating_mul(rows as u64) > limits.elements {
             return Err(Reason::Elements);
+        }
+        if limits.ceiling.as_ref().is_some_and(|ceiling| !ceiling.allows(rows, padded)) {
+            return Err(Reason::Memory);
         }
         if limits.is_too_long(rows, padded) {
             return Err(Reason::Time);

@@ -38,6 +38,8 @@ pub(super) enum Reason {
     Elements,
     /// The next row would make it last too long.
     Time,
+    /// The next row might be more than the device's memory holds.
+    Memory,
     /// Further rows would make it longer and hardly any row cheaper.
     Enough,
     /// Rows wait that would cost more in this batch than in one of their own.
@@ -59,6 +61,7 @@ impl Reason {
             Self::Full => "full",
             Self::Elements => "elements",
             Self::Time => "time",
+            Self::Memory => "memory",
             Self::Enough => "enough",
             Self::Unlike => "unlike",
             Self::Exclusive => "exclusive",

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use tch::{CModule, IValue, Kind, TchError, Tensor};
 
-use super::datatype;
+use super::{
+    datatype,
+    memory::{self, Account},
+};
 use crate::{
     engine::{BackendError, Batch, Dense, Input, Instance, Read},
     tensor::Signature,
@@ -15,10 +18,11 @@ const NO_TENSOR: &str = "forward did not return a tensor";
 
 /// One readable line of what libtorch said.
 pub(super) fn said(error: TchError) -> BackendError {
-    BackendError::one_line(&match error {
+    let text = match error {
         TchError::Torch(text) => text,
         other => other.to_string(),
-    })
+    };
+    memory::out_of_memory(&text).unwrap_or_else(|| BackendError::one_line(&text))
 }
 
 /// A lane's module and the memory that its batches are stacked in.
@@ -26,15 +30,21 @@ pub(super) struct Lane {
     module: Arc<CModule>,
     signature: Arc<Signature>,
     stacks: Vec<Stack>,
+    /// What it holds: stacks, and while a batch runs all of its tensors.
+    account: Arc<Account>,
     /// Whether `forward` was seen to give one plain tensor, or might.
     gives_tensor: bool,
 }
 
 impl Lane {
-    pub(super) fn new(module: Arc<CModule>, signature: Arc<Signature>) -> Result<Self, BackendError> {
+    pub(super) fn new(
+        module: Arc<CModule>,
+        signature: Arc<Signature>,
+        account: Arc<Account>,
+    ) -> Result<Self, BackendError> {
         let stacks = signature.inputs.iter().map(|_| Stack::empty()).collect::<Result<_, _>>()?;
         let gives_tensor = signature.outputs.len() == 1;
-        Ok(Self { module, signature, stacks, gives_tensor })
+        Ok(Self { module, signature, stacks, account, gives_tensor })
     }
 
     /// `tch` leaks the inputs' headers when `forward_is` throws (their memory is the lane's own), and does not when
@@ -56,16 +66,29 @@ impl Lane {
 impl Instance for Lane {
     fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
         let _no_grad = tch::no_grad_guard();
+        let _entered = self.account.enter();
         let inputs = batch.inputs().iter().zip(&mut self.stacks).map(|(input, stack)| stack.tensor(input));
         let inputs: Vec<Tensor> = inputs.collect::<Result<_, _>>()?;
         let outputs = self.forward(inputs)?.iter().map(plain).collect::<Result<Vec<_>, _>>()?;
         read(&outputs.iter().map(dense).collect::<Result<Vec<_>, _>>()?)
     }
+
+    fn peak_bytes(&mut self) -> Option<u64> {
+        Some(self.account.take_peak())
+    }
+
+    fn limit_memory(&mut self, bytes: u64) {
+        self.account.set_limit(bytes);
+    }
+
+    fn release_memory(&mut self) {
+        self.stacks.iter_mut().for_each(Stack::release);
+    }
 }
 
 /// The outputs in the signature's order: a tensor, a tuple or list of them, or a dictionary by name.
 fn in_order(value: IValue, signature: &Signature) -> Result<Vec<Tensor>, BackendError> {
-    let odd = || BackendError("an output is neither a tensor nor a tuple, list or dictionary of tensors".into());
+    let odd = || BackendError::threw("an output is neither a tensor nor a tuple, list or dictionary of tensors");
     let tensor = |value| if let IValue::Tensor(tensor) = value { Ok(tensor) } else { Err(odd()) };
     match value {
         IValue::Tensor(tensor) => Ok(vec![tensor]),
@@ -75,7 +98,7 @@ fn in_order(value: IValue, signature: &Signature) -> Result<Vec<Tensor>, Backend
             let mut named = |name: &str| {
                 let is_named = |(key, _): &(IValue, IValue)| matches!(key, IValue::String(key) if key == name);
                 let found = entries.iter().position(is_named);
-                let missing = || BackendError(format!("the model's dictionary has no output `{name}`"));
+                let missing = || BackendError::threw(format!("the model's dictionary has no output `{name}`"));
                 tensor(entries.swap_remove(found.ok_or_else(missing)?).1)
             };
             signature.outputs.iter().map(|output| named(&output.name)).collect()
@@ -97,13 +120,22 @@ impl Stack {
         Tensor::f_empty([bytes as i64], (Kind::Uint8, tch::Device::Cpu)).map(Self).map_err(said)
     }
 
+    fn release(&mut self) {
+        // Without memory there is nothing to allocate that could fail.
+        if let Ok(empty) = Self::empty() {
+            *self = empty;
+        }
+    }
+
     /// Stacks the rows of an input and shows them as a tensor. It must be gone before the next batch is stacked: `run`
     /// drops it with the batch's outputs.
     fn tensor(&mut self, input: &Input<'_>) -> Result<Tensor, BackendError> {
         let kind = datatype::kind(input.spec().kind.datatype);
-        let kind = kind.ok_or_else(|| BackendError("a datatype that libtorch does not know".into()))?;
+        let kind = kind.ok_or_else(|| BackendError::threw("a datatype that libtorch does not know"))?;
         let bytes = input.byte_length();
         if self.0.size().first().is_none_or(|held| (*held as usize) < bytes) {
+            // The smaller one first: both at once might not fit where either does.
+            self.release();
             *self = Self::of(bytes)?;
         }
         let stacked = bytes_mut(&mut self.0, bytes)?;
@@ -116,7 +148,7 @@ impl Stack {
 /// On the CPU, dense and row-major: as it is, in nearly every case.
 fn plain(tensor: &Tensor) -> Result<Tensor, BackendError> {
     if tensor.is_sparse() {
-        return Err(BackendError("an output is sparse".into()));
+        return Err(BackendError::threw("an output is sparse"));
     }
     let tensor = tensor.f_to(tch::Device::Cpu).map_err(said)?;
     tensor.f_contiguous().map_err(said)
@@ -136,7 +168,7 @@ fn dense(tensor: &Tensor) -> Result<Dense<'_>, BackendError> {
 fn bytes_mut(tensor: &mut Tensor, length: usize) -> Result<&mut [u8], BackendError> {
     let pointer = tensor.data_ptr().cast::<u8>();
     if pointer.is_null() {
-        return Err(BackendError("libtorch gave a tensor without memory".into()));
+        return Err(BackendError::threw("libtorch gave a tensor without memory"));
     }
     // SAFETY: the tensor is a `Stack`'s: bytes, at least `length` of them, contiguous, on the CPU, shared with nobody
     // but views that are gone; it is borrowed for as long as the slice lives. Any bytes are valid `u8`.
@@ -157,7 +189,7 @@ fn bytes_of(tensor: &Tensor, length: usize) -> Result<&[u8], BackendError> {
     }
     let pointer = tensor.data_ptr().cast::<u8>().cast_const();
     if pointer.is_null() {
-        return Err(BackendError("libtorch gave an output without memory".into()));
+        return Err(BackendError::threw("libtorch gave an output without memory"));
     }
     // SAFETY: `plain` made the tensor contiguous on the CPU, `length` is the size of its shape and kind, nothing writes
     // to it any more, and it is borrowed for as long as the slice lives.
@@ -177,7 +209,7 @@ mod tests {
         let tensor = |value: f32| Tensor::from_slice(&[value]);
         let value = |value: f32| IValue::Tensor(tensor(value));
         let sums = |value| {
-            let tensors = in_order(value, &signature).map_err(|error| error.0)?;
+            let tensors = in_order(value, &signature).map_err(|error| error.detail)?;
             Ok::<_, String>(tensors.iter().map(|tensor| tensor.double_value(&[0])).collect::<Vec<_>>())
         };
         assert_eq!(sums(value(1.0)), Ok(vec![1.0]));

@@ -10,7 +10,15 @@ use crate::engine::profile::{Curve, Key, Profile};
 const MS: Duration = Duration::from_millis(1);
 
 fn limits() -> Limits {
-    Limits { rows: 4, elements: 100, time: 100 * MS, delay: Duration::ZERO, profile: None, buckets: Vec::new() }
+    Limits {
+        rows: 4,
+        elements: 100,
+        time: 100 * MS,
+        delay: Duration::ZERO,
+        profile: None,
+        buckets: Vec::new(),
+        ceiling: None,
+    }
 }
 
 /// A device on which a row of `elements` takes so many microseconds alone, and so many in company.
@@ -20,6 +28,8 @@ fn profile(curves: &[(u64, f64, f64)]) -> Option<Arc<Profile>> {
         elements: *elements,
         first_us: *first_us,
         further_us: *further_us,
+        first_bytes: None,
+        further_bytes: None,
     };
     Some(Arc::new(Profile::new(key, curves.iter().map(curve).collect())))
 }
