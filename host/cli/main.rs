@@ -7,7 +7,6 @@
 mod bench;
 mod client;
 mod completions;
-#[allow(dead_code, reason = "its first users come with the next commits")]
 mod control;
 mod doctor;
 mod failure;
@@ -15,6 +14,7 @@ mod functions;
 mod inspect;
 mod invoke;
 mod libtorch;
+mod loading;
 mod models;
 mod output;
 mod problem;
@@ -62,8 +62,8 @@ enum Subcommands {
     Invoke(invoke::InvokeFlags),
     /// Drive a function, or any HTTP server, and measure its answers
     Bench(Box<bench::BenchFlags>),
-    /// List the host's models
-    Models(models::ListFlags),
+    /// List the host's models, or change what serves
+    Models(models::ModelsFlags),
     /// List the functions that can be invoked
     Functions(models::ListFlags),
     /// Show what a plugin's component asks for, and whether a host would take it

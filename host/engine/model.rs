@@ -14,11 +14,11 @@ use super::{
     backend::{Backend, BackendError, Instance},
     check,
     error::{InferError, LoadError},
-    instance::{Ground, Lane},
+    lane::{Ground, Lane},
     manifest::Manifest,
     profile::{Key, Profile},
     queue::Limits,
-    repository::{self, Found},
+    repository::Found,
     ticket::{Answer, Ticket},
     waiting::Waiting,
     warm_up,
@@ -38,6 +38,7 @@ const PROFILES: &str = "profiles";
 pub struct Model {
     name: String,
     version: u64,
+    digests: Vec<String>,
     folder: PathBuf,
     manifest: Manifest,
     waiting: Arc<Waiting>,
@@ -54,13 +55,12 @@ impl Model {
         backend: &dyn Backend,
         metrics: ModelMetrics,
     ) -> Result<Arc<Self>, LoadError> {
+        // Of the files as they are now: what is changed while they are read differs from it, and is found by the next load.
+        let digests = found.digests(version)?;
         let manifest = Manifest::read(&found.manifest())?;
         let file = found.model_file(version);
-        let key = Key {
-            model: repository::digest(&file)?,
-            device: manifest.device.to_string(),
-            backend: backend.fingerprint(),
-        };
+        let key =
+            Key { model: digests[0].clone(), device: manifest.device.to_string(), backend: backend.fingerprint() };
         let failed = |error: BackendError| LoadError::Backend { file: file.clone(), detail: error.0 };
         let loaded = backend.load(&file, &manifest.signature, manifest.device).map_err(failed)?;
         let warm = |instance: &mut dyn Instance| profile(key, &manifest, config, instance);
@@ -81,7 +81,7 @@ impl Model {
         // Lanes that did start must not wait for rows that never come.
         let lanes = lanes.inspect_err(|_| waiting.close())?;
         let (name, folder) = (found.name.clone(), found.version(version));
-        Ok(Arc::new(Self { name, version, folder, manifest, waiting, lanes: Mutex::new(lanes), instances }))
+        Ok(Arc::new(Self { name, version, digests, folder, manifest, waiting, lanes: Mutex::new(lanes), instances }))
     }
 
     /// The name of its folder in the repository.
@@ -92,6 +92,11 @@ impl Model {
     /// The version.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Names what its files were when it was loaded.
+    pub(super) fn digests(&self) -> &[String] {
+        &self.digests
     }
 
     /// What it takes and gives.

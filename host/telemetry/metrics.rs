@@ -51,6 +51,7 @@ pub struct Telemetry {
     stage_duration: HistogramVec,
     batch_rows: HistogramVec,
     batches: IntCounterVec,
+    lane_restarts: IntCounterVec,
     queue_rows: IntGaugeVec,
     queue_limit_rows: IntGaugeVec,
     queue_duration: HistogramVec,
@@ -94,12 +95,8 @@ impl Telemetry {
                 DURATION_BUCKETS,
             ),
             batch_rows: histograms(r, ("tenon_batch_rows", "Rows per batch."), &["model"], ROW_BUCKETS),
-            batches: counters(
-                r,
-                "tenon_batches_total",
-                "Batches by the reason they were closed.",
-                &["model", "reason"],
-            ),
+            batches: batches(r),
+            lane_restarts: lane_restarts(r),
             queue_rows: gauges(r, "tenon_queue_rows", "Rows waiting.", &["model"]),
             queue_limit_rows: gauges(r, "tenon_queue_limit_rows", "Rows that may wait.", &["model"]),
             queue_duration: histograms(
@@ -163,6 +160,7 @@ impl Telemetry {
     pub fn model(&self, model: &str) -> ModelMetrics {
         let model = self.names.bounded(model);
         ModelMetrics {
+            lane_restarts: self.lane_restarts.with_label_values(&[&model]),
             batch_rows: self.batch_rows.with_label_values(&[&model]),
             batches: self.batches.clone(),
             device_seconds: self.device_seconds.clone(),
@@ -205,6 +203,14 @@ impl Telemetry {
     pub(super) fn gathering(&self) -> &Gathering {
         &self.gathering
     }
+}
+
+fn batches(registry: &Registry) -> IntCounterVec {
+    counters(registry, "tenon_batches_total", "Batches by the reason they were closed.", &["model", "reason"])
+}
+
+fn lane_restarts(registry: &Registry) -> IntCounterVec {
+    counters(registry, "tenon_lane_restarts_total", "Lanes that ended and were started again.", &["model"])
 }
 
 /// What came of sending to a collector.
