@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     config::{self, Config},
     engine::{self, Engine},
-    function::{Admission, Deployer, Folder, Functions, LOOK_EVERY, Runtime},
+    function::{Admission, Deployer, Folder, Functions, LOOK_EVERY, ModelControl, Runtime},
     http::{self, Server, Tls, Token},
     sandbox::Sandbox,
     telemetry::{self, Exporting, Telemetry},
@@ -82,7 +82,9 @@ pub async fn start_with(
     let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
     let account = deployer.host_account().clone();
     telemetry.watch(account.clone());
-    let runtime = Runtime::new((functions.clone(), admission.clone()), (engine.clone(), account), guests.handle());
+    let models = ModelControl::new(engine.clone(), deployer.clone(), functions.clone());
+    let rooms = ((functions.clone(), admission.clone()), (engine.clone(), account));
+    let runtime = Runtime::new(rooms.0, rooms.1, models, guests.handle());
     let runtime = Arc::new(runtime);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone()))];

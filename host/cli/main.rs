@@ -7,12 +7,14 @@
 mod bench;
 mod client;
 mod completions;
+mod control;
 mod doctor;
 mod failure;
 mod functions;
 mod inspect;
 mod invoke;
 mod libtorch;
+mod loading;
 mod models;
 mod output;
 mod problem;
@@ -60,8 +62,8 @@ enum Subcommands {
     Invoke(invoke::InvokeFlags),
     /// Drive a function, or any HTTP server, and measure its answers
     Bench(Box<bench::BenchFlags>),
-    /// List the host's models
-    Models(models::ListFlags),
+    /// List the host's models, or change what serves
+    Models(models::ModelsFlags),
     /// List the functions that can be invoked
     Functions(models::ListFlags),
     /// Show what a plugin's component asks for, and whether a host would take it

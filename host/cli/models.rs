@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::client::{Host, Question};
 use crate::failure::Stop;
+use crate::loading::{self, Change};
 use crate::output::{self, MISSING, cell};
 use crate::problem::failure_of;
 
@@ -18,11 +19,28 @@ pub(crate) struct ListFlags {
     json: bool,
 }
 
+/// Flags of `tenon models`.
+#[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct ModelsFlags {
+    #[command(flatten)]
+    list: ListFlags,
+    #[command(subcommand)]
+    change: Option<Change>,
+}
+
 const EMPTY: &str = "no models. A model is a folder models/<name>/ with model.toml and <version>/model.pt;\n\
     `make demo` lays one out, and `tenon doctor` says what is wrong with those that are there.";
 
 /// Runs the command.
-pub(crate) fn run(host: &Host, flags: &ListFlags) -> Result<(), Stop> {
+pub(crate) fn run(host: &Host, flags: &ModelsFlags) -> Result<(), Stop> {
+    match &flags.change {
+        Some(change) => loading::run(host, change),
+        None => list(host, &flags.list),
+    }
+}
+
+fn list(host: &Host, flags: &ListFlags) -> Result<(), Stop> {
     let Some(document) = fetch(host, "/v1/models", flags)? else { return Ok(()) };
     let models = output::list(&document, "models", host.base())?;
     if models.is_empty() {
@@ -31,7 +49,12 @@ pub(crate) fn run(host: &Host, flags: &ListFlags) -> Result<(), Stop> {
     let rows: Vec<_> = models.iter().map(row).collect();
     let header = ["model", "state", "platform", "device", "instances", "max batch", "queue", "inputs", "outputs"];
     output::line(&output::table(&header, &rows))?;
-    errors(models, |model| format!("{}@{}", cell(model, "name"), cell(model, "version")))
+    errors(models, name)
+}
+
+/// `minilm@1`.
+pub(crate) fn name(model: &Value) -> String {
+    format!("{}@{}", cell(model, "name"), cell(model, "version"))
 }
 
 /// Fetches a list of the data plane; `None` when `--json` has already shown it.
@@ -66,7 +89,7 @@ pub(crate) fn errors(entries: &[Value], name: impl Fn(&Value) -> String) -> Resu
 }
 
 fn row(model: &Value) -> Vec<String> {
-    let mut row = vec![format!("{}@{}", cell(model, "name"), cell(model, "version"))];
+    let mut row = vec![name(model)];
     row.extend(["state", "platform", "device", "instances", "max_batch_size", "queue_rows"].map(|n| cell(model, n)));
     row.extend(["inputs", "outputs"].map(|n| tensors(&model[n])));
     row

@@ -23,6 +23,13 @@ const TABLE: &[Row] = &[
     ("function-not-found", Exit::Request, "`tenon functions` lists what this host serves"),
     ("revision-not-found", Exit::Request, "leave out @revision for the one in traffic; `tenon functions` lists them"),
     ("model-not-found", Exit::Request, "`tenon models` lists what this host has"),
+    ("model-refused", Exit::Request, "what served goes on serving: put the files right and load again"),
+    (
+        "model-in-use",
+        Exit::Request,
+        "load another version that fits, bind the functions elsewhere, or insist with --force: they answer 503 then",
+    ),
+    ("model-busy", Exit::Capacity, "wait for the other change to end"),
     ("body-too-large", Exit::Request, "send less, or raise limits.body_bytes in the function's function.toml"),
     (
         "too-many-rows",
@@ -167,12 +174,13 @@ mod tests {
             (Exit::Request, 401, "unauthenticated"),
             (Exit::Request, 403, "forbidden"),
             (Exit::Request, 404, "function-not-found revision-not-found model-not-found"),
+            (Exit::Request, 409, "model-refused model-in-use"),
             (Exit::Request, 413, "body-too-large too-many-rows"),
             (Exit::Request, 422, "no-documents internal plugin-trap"), // a guest's own words
             (Exit::Capacity, 429, "rate-limited concurrency-limit queue-full tenant-memory"),
             (Exit::Function, 502, "plugin-trap plugin-contract plugin-memory model-failed unheard-of"),
             (Exit::Function, 504, "plugin-deadline"),
-            (Exit::Capacity, 503, "host-memory device-memory model-unavailable draining unheard-of"),
+            (Exit::Capacity, 503, "host-memory device-memory model-unavailable draining model-busy unheard-of"),
             (Exit::Capacity, 504, "deadline-exceeded queue-timeout unheard-of"),
             (Exit::Tenon, 500, "internal unheard-of"),
             (Exit::Fine, 200, "-"),

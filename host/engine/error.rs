@@ -21,6 +21,8 @@ pub enum EngineError {
     NotFound { model: String, known: String },
     #[error("the model `{model}` could not be loaded: {reason}")]
     Failed { model: String, reason: String },
+    #[error("the model `{model}` is out of service: `tenon models load {name}` brings it back")]
+    Unloaded { model: String, name: String },
     #[error("`{0}` does not name a model: write `name`, `name@serving` or `name@3`")]
     Reference(String),
 }
@@ -30,7 +32,7 @@ impl EngineError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::NotFound { .. } | Self::Reference(_) => Fault::Function,
-            Self::Config(_) | Self::Repository { .. } | Self::Failed { .. } => Fault::Host,
+            Self::Config(_) | Self::Repository { .. } | Self::Failed { .. } | Self::Unloaded { .. } => Fault::Host,
         }
     }
 }
@@ -55,6 +57,37 @@ pub enum LoadError {
     Thread(String),
 }
 
+impl LoadError {
+    /// What kind of thing is wrong, for those who have no business with the host's files.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Manifest { .. } => "its model.toml is not valid",
+            Self::Read { .. } => "one of its files cannot be read",
+            Self::NoVersion { .. } => "it has no version",
+            Self::Backend { .. } => "its model file cannot be loaded",
+            Self::Memory { .. } => "the device's memory is too small for it",
+            Self::WarmUp(_) => "its first rows failed",
+            Self::Thread(_) => "the host has no thread for it",
+        }
+    }
+}
+
+/// Why models do not change.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages are the documentation")]
+pub enum ChangeError {
+    #[error("there is no model `{model}`; there are: {known}")]
+    NotFound { model: String, known: String },
+    #[error("there is no version {version} of `{model}`; there are: {known}")]
+    NoVersion { model: String, version: u64, known: String },
+    #[error("nothing was changed: {}", failures.join("; "))]
+    Failed { failures: Vec<String> },
+    #[error("`{model}` is not loaded")]
+    NotLoaded { model: String },
+    #[error(transparent)]
+    Repository(#[from] EngineError),
+}
+
 /// Why an inference has no outputs.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
@@ -75,7 +108,7 @@ pub enum InferError {
     /// Without `retry_after` it would be in vain: a row of the caller's is too large for a lane.
     #[error("model `{model}`: {detail}")]
     DeviceMemory { model: String, detail: String, retry_after: Option<Duration> },
-    #[error("model `{model}` is being stopped")]
+    #[error("model `{model}` is out of service at present")]
     Unavailable { model: String },
     /// The outputs would not fit in the account.
     #[error(transparent)]

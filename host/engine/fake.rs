@@ -23,6 +23,11 @@ pub struct Behaviour {
     pub throws_on: Option<i64>,
     /// A batch with a row whose first element is this panics.
     pub panics_on: Option<i64>,
+    /// A batch with a row whose first element is this panics, and the instance panics once more when it is freed: that
+    /// is nobody's error any more and ends the lane.
+    pub dies_on: Option<i64>,
+    /// How many instances are refused after each panic.
+    pub no_instance_for: usize,
     /// Every so-manieth batch throws, whoever is in it.
     pub throws_every: Option<usize>,
     /// What it has of memory; `None`: it does not count.
@@ -64,6 +69,8 @@ struct State {
     limit: Option<u64>,
     weights: u64,
     held_bytes: u64,
+    /// Instances that are still to be refused.
+    refusals: usize,
 }
 
 impl Fake {
@@ -178,7 +185,9 @@ impl Backend for Fake {
         if text == b"broken" {
             return Err(BackendError::threw("the file says that it is broken"));
         }
-        Ok(Arc::new(FakeModel { fake: self.clone(), signature: signature.clone(), limit: u64::MAX, peak: 0 }))
+        let model =
+            FakeModel { fake: self.clone(), signature: signature.clone(), limit: u64::MAX, peak: 0, dead: false };
+        Ok(Arc::new(model))
     }
 
     fn memory(&self) -> Option<DeviceMemory> {
@@ -204,10 +213,22 @@ struct FakeModel {
     signature: Arc<Signature>,
     limit: u64,
     peak: u64,
+    dead: bool,
+}
+
+impl Drop for FakeModel {
+    fn drop(&mut self) {
+        assert!(!self.dead, "an instance that cannot be freed");
+    }
 }
 
 impl Loaded for FakeModel {
     fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
+        let mut state = self.fake.0.state();
+        if state.refusals > 0 {
+            state.refusals -= 1;
+            return Err(BackendError::threw("there is no instance at present"));
+        }
         Ok(Box::new(self.clone()))
     }
 }
@@ -227,7 +248,12 @@ impl Instance for FakeModel {
             if element.is_some() && element == behaviour.throws_on {
                 return Err(BackendError::threw("a bad row"));
             }
-            assert!(element.is_none() || element != behaviour.panics_on, "a row that panics");
+            let is = |number: Option<i64>| element.is_some() && element == number;
+            if is(behaviour.panics_on) || is(behaviour.dies_on) {
+                self.fake.0.state().refusals = behaviour.no_instance_for;
+                self.dead = is(behaviour.dies_on);
+                panic!("a row that panics");
+            }
         }
         let sums: Vec<f64> = rows.iter().map(|row| element(first, row).sum()).collect();
         let outputs: Vec<_> = self

@@ -1,117 +1,35 @@
-//! A lane: one thread that owns one instance of a model, takes batches and delivers their outputs.
+//! A lane at work: takes batches, runs them and delivers their outputs.
 //!
 //! Owns what happens between a batch and its answers: running it, finding the row that makes it throw, charging the
-//! time. Refuses to know the batching policy and what the backend is. Batch tensors never leave this thread.
+//! time. Refuses to know the batching policy, what the backend is, and how a lane begins and comes back (`lane`). Batch
+//! tensors never leave its thread.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{
-        Arc,
-        mpsc::{Receiver, RecvTimeoutError, sync_channel},
-    },
-    thread::JoinHandle,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    backend::{BackendError, Cause, Instance, Loaded, Short},
-    batch::{Batch, Plan, Row},
-    budget::Share,
-    ceiling::Ceiling,
-    error::{InferError, LoadError},
+    backend::{BackendError, Cause, Instance, Short},
+    batch::{Batch, Row},
+    error::InferError,
+    lane::{Ground, unwinding},
     model::MEMORY_RETRY,
     queue::{Formed, bucket},
     ticket::{Completion, Ticket},
-    waiting::Waiting,
-    warm_up,
 };
 use crate::{
     account::Used,
-    telemetry::{self, BatchFacts, ModelMetrics},
+    telemetry::{self, BatchFacts},
 };
 
-/// What all lanes of a model share.
-pub(super) struct Ground {
-    /// The model's name, for threads and messages.
-    pub(super) model: String,
-    /// Its signature, prepared.
-    pub(super) plan: Arc<Plan>,
-    /// The model in memory.
-    pub(super) loaded: Arc<dyn Loaded>,
-    /// The extents of the row that each lane runs first.
-    pub(super) first_row: Vec<u64>,
-    /// How large batches may be, and what a lane may hold.
-    pub(super) memory: (Arc<Ceiling>, Arc<Share>),
-    /// Where the batches come from.
-    pub(super) waiting: Arc<Waiting>,
-    /// Where they are counted.
-    pub(super) metrics: ModelMetrics,
-}
+/// Stands where an instance could not be replaced, so that what is left of its batch fails at once.
+struct Gone;
 
-/// A running lane, as its owner holds it.
-#[derive(Debug)]
-pub(super) struct Lane {
-    thread: JoinHandle<()>,
-    /// Says nothing and is closed when the thread ends, so that waiting for it can be bounded.
-    ended: Receiver<()>,
-}
-
-impl Lane {
-    /// Starts a lane; returns when it has run its first row.
-    pub(super) fn start(ground: &Arc<Ground>, number: usize) -> Result<Self, LoadError> {
-        let (running, ended) = sync_channel::<()>(0);
-        let (report, ready) = sync_channel(1);
-        let shared = ground.clone();
-        let body = move || {
-            let _running = running;
-            let instance = begin(&shared);
-            let instance = instance.map_err(|error| report.send(Err(error)).err());
-            let Ok(instance) = instance else { return };
-            // Nobody listening means that the start was given up; the closed queue then ends the loop.
-            let _ = report.send(Ok(()));
-            Runner { ground: &shared, number, instance }.run();
-        };
-        let name = format!("lane-{}-{number}", ground.model);
-        let thread = std::thread::Builder::new().name(name).spawn(body);
-        let thread = thread.map_err(|error| LoadError::Thread(error.to_string()))?;
-        match ready.recv() {
-            Ok(Ok(())) => Ok(Self { thread, ended }),
-            Ok(Err(error)) => Err(LoadError::WarmUp(error.to_string())),
-            Err(_) => Err(LoadError::WarmUp("the lane's thread ended".into())),
-        }
+impl Instance for Gone {
+    fn run(&mut self, _: &Batch<'_>, _: &mut super::backend::Read<'_>) -> Result<(), BackendError> {
+        Err(BackendError::threw("its lane is being started again"))
     }
-
-    /// Waits for the thread to end, at most until then. The queue was closed before.
-    pub(super) fn join(self, until: Instant) {
-        let name = self.thread.thread().name().unwrap_or("lane").to_owned();
-        match self.ended.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Err(RecvTimeoutError::Timeout) => tracing::warn!(lane = name, "still in a batch: left behind"),
-            _ => {
-                if self.thread.join().is_err() {
-                    tracing::error!(lane = name, "the thread had panicked");
-                }
-            }
-        }
-    }
-}
-
-fn begin(ground: &Ground) -> Result<Box<dyn Instance>, BackendError> {
-    let begin = || {
-        let mut instance = ground.loaded.instance()?;
-        instance.limit_memory(ground.memory.1.lane_bytes());
-        warm_up::begin(&mut *instance, &ground.plan, &ground.first_row)?;
-        Ok(instance)
-    };
-    unwinding(begin)
-}
-
-/// Runs code of the backend; a panic becomes an error, because a lane must outlive its batches.
-fn unwinding<T>(run: impl FnOnce() -> Result<T, BackendError>) -> Result<T, BackendError> {
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text =
-            panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(|text| &text[..]));
-        Err(BackendError::one_line(&format!("the backend panicked: {}", text.unwrap_or("without a message"))))
-    })
 }
 
 /// Rows of a batch: whose, and which.
@@ -133,23 +51,58 @@ fn split_cause(rows: &Rows, error: &BackendError) -> Option<&'static str> {
     }
 }
 
-struct Runner<'a> {
+/// A batch on its lane. However the lane leaves it, everybody in it is answered.
+struct InBatch<'a> {
+    ground: &'a Ground,
+    formed: Formed<Arc<Ticket>>,
+    answers: Vec<Completion>,
+}
+
+impl Drop for InBatch<'_> {
+    fn drop(&mut self) {
+        // Whoever has no answer here is answered by another batch, unless the lane ended within this one.
+        if std::thread::panicking() {
+            let (model, detail) = (&self.ground.model, "the lane ended within the batch");
+            for (ticket, _) in &self.formed.rows {
+                let error = InferError::ModelFailed { model: model.clone(), detail: detail.into() };
+                self.answers.extend(ticket.fail(error));
+                self.ground.waiting.withdraw(ticket);
+            }
+        }
+        // Whatever the batch held is free before a caller sees its answer.
+        self.formed.rows.clear();
+        self.answers.drain(..).for_each(Completion::send);
+    }
+}
+
+/// A lane with its instance.
+pub(super) struct Runner<'a> {
     ground: &'a Ground,
     number: usize,
     instance: Box<dyn Instance>,
+    /// Whether there is no instance any more.
+    broken: bool,
+}
+
+impl<'a> Runner<'a> {
+    /// The lane of this number.
+    pub(super) fn new(ground: &'a Ground, number: usize, instance: Box<dyn Instance>) -> Self {
+        Self { ground, number, instance, broken: false }
+    }
 }
 
 impl Runner<'_> {
-    fn run(mut self) {
-        while let Some(mut formed) = self.ground.waiting.next_batch() {
-            let mut answers = Vec::new();
+    /// Runs batches until the model is stopped, or until there is no instance any more; tells whether there is one.
+    pub(super) fn run(&mut self) -> bool {
+        while !self.broken
+            && let Some(mut formed) = self.ground.waiting.next_batch()
+        {
             let settling = self.ground.waiting.settling(std::mem::take(&mut formed.bill));
-            self.run_batch(&formed, &mut answers);
+            let mut batch = InBatch { ground: self.ground, formed, answers: Vec::new() };
+            self.run_batch(&batch.formed, &mut batch.answers);
             drop(settling);
-            // Whatever the batch held is free before a caller sees its answer.
-            drop(formed);
-            answers.into_iter().for_each(Completion::send);
         }
+        !self.broken
     }
 
     fn run_batch(&mut self, formed: &Formed<Arc<Ticket>>, answers: &mut Vec<Completion>) {
@@ -262,14 +215,18 @@ impl Runner<'_> {
         }
     }
 
-    /// After a panic nothing is known about the instance: a new one takes its place, if there is one to be had.
+    /// After a panic nothing is known about the instance: a new one takes its place. Where none is to be had, the lane
+    /// ends after this batch and begins anew.
     fn replace(&mut self) {
         match unwinding(|| self.ground.loaded.instance()) {
             Ok(mut instance) => {
                 instance.limit_memory(self.ground.memory.1.lane_bytes());
                 self.instance = instance;
             }
-            Err(error) => tracing::error!(model = self.ground.model, %error, "the instance could not be replaced"),
+            Err(error) => {
+                tracing::error!(model = self.ground.model, %error, "the instance could not be replaced");
+                (self.instance, self.broken) = (Box::new(Gone), true);
+            }
         }
     }
 

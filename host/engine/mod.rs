@@ -9,11 +9,14 @@
 mod backend;
 mod batch;
 mod budget;
+mod catalogue;
 mod ceiling;
+mod change;
 mod check;
 mod error;
 pub mod fake;
 mod instance;
+mod lane;
 mod manifest;
 mod model;
 mod profile;
@@ -28,26 +31,30 @@ mod waiting;
 mod warm_up;
 
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
     time::{Duration, Instant},
 };
+
+use arc_swap::ArcSwap;
 
 pub use backend::{Backend, BackendError, Cause, Dense, Device, DeviceMemory, Instance, Loaded, Read, Short};
 pub use batch::{Batch, Input};
 use budget::Budget;
+use catalogue::{Catalogue, Slot, Versions};
+pub use catalogue::{Failure, ModelState, ModelStatus};
+pub use change::Change;
 pub use check::ContractError;
-pub use error::{EngineError, InferError, LoadError};
+pub use error::{ChangeError, EngineError, InferError, LoadError};
 pub use manifest::signature;
 pub use model::{Model, Pending};
 pub use reference::{ModelReference, Version};
 use repository::Found;
 
-use crate::{
-    telemetry::Telemetry,
-    tensor::{Signature, Staging},
-};
+use crate::{telemetry::Telemetry, tensor::Staging};
 
 /// More lanes for one model than any machine has cores for.
 const MAX_LANES: usize = 1024;
@@ -128,147 +135,85 @@ impl Config {
     }
 }
 
-/// What there is to tell about a model version.
-#[derive(Clone, Debug)]
-pub struct ModelStatus {
-    /// The model's name.
-    pub name: String,
-    /// The version; 0 for a model without one.
-    pub version: u64,
-    /// Whether `name@serving` means this version.
-    pub serving: bool,
-    /// Whether it serves.
-    pub state: ModelState,
-    /// As the Open Inference Protocol's `platform`.
-    pub platform: &'static str,
-    /// Where it computes; empty if it failed.
-    pub device: String,
-    /// How many lanes it has.
-    pub instances: usize,
-    /// What it takes and gives; `None` if it failed.
-    pub signature: Option<Signature>,
-    /// Rows in a batch at most.
-    pub max_batch_size: usize,
-    /// Of its largest rows, as far as memory lets them share a batch now.
-    pub safe_batch_size: usize,
-    /// What its weights hold on the device; 0 where nobody counts.
-    pub weight_bytes: u64,
-    /// Rows that wait.
-    pub queue_rows: usize,
-    /// Rows that may wait.
-    pub queue_limit_rows: usize,
-}
-
-/// Whether a model version serves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ModelState {
-    /// It does.
-    Ready,
-    /// It could not be loaded.
-    Failed {
-        /// Why, for the operator.
-        error: String,
-    },
-}
-
 /// The models of this process.
 pub struct Engine {
-    /// Versions of each model, ascending; the reason in place of one that failed.
-    models: BTreeMap<String, BTreeMap<u64, Result<Arc<Model>, String>>>,
+    catalogue: ArcSwap<Catalogue>,
+    /// How often the catalogue has changed.
+    changes: AtomicU64,
+    config: Config,
     backend: Arc<dyn Backend>,
-    stop_timeout: Duration,
+    budget: Arc<Budget>,
+    telemetry: Arc<Telemetry>,
+    /// Versions that are in no catalogue any more and may still have invocations.
+    leaving: Mutex<Vec<Weak<Model>>>,
+    stopped: AtomicBool,
 }
 
 impl Engine {
     /// Scans the repository, loads and warms every model and starts its lanes. A model that cannot be loaded is listed
     /// as failed with its reason; a repository that cannot be read is an error. Blocks for as long as loading takes.
-    pub fn start(config: &Config, backend: Arc<dyn Backend>, telemetry: &Telemetry) -> Result<Arc<Self>, EngineError> {
+    pub fn start(
+        config: &Config,
+        backend: Arc<dyn Backend>,
+        telemetry: &Arc<Telemetry>,
+    ) -> Result<Arc<Self>, EngineError> {
         config.validate()?;
         let bytes = config.memory_bytes.unwrap_or_else(budget::default_bytes);
         let budget = Budget::new(backend.clone(), bytes, config.memory_high_mark);
         let counted = backend.clone();
         telemetry.watch_device(move || counted.memory());
-        let mut models = BTreeMap::new();
-        for found in repository::scan(&config.models)? {
-            let memory = (&*backend, &budget);
-            models.insert(found.name.clone(), Self::start_model(&found, config, memory, telemetry));
-        }
-        Ok(Arc::new(Self { models, backend, stop_timeout: config.stop_timeout }))
+        let mut engine = Self {
+            catalogue: ArcSwap::default(),
+            changes: AtomicU64::new(0),
+            config: config.clone(),
+            backend,
+            budget,
+            telemetry: telemetry.clone(),
+            leaving: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        };
+        let found = repository::scan(&config.models)?;
+        let models = found.iter().map(|found| (found.name.clone(), Arc::new(engine.first(found))));
+        let models = Catalogue(models.collect());
+        engine.catalogue = ArcSwap::from_pointee(models);
+        Ok(Arc::new(engine))
     }
 
-    fn start_model(
-        found: &Found,
-        config: &Config,
-        memory: (&dyn Backend, &Arc<Budget>),
-        telemetry: &Telemetry,
-    ) -> BTreeMap<u64, Result<Arc<Model>, String>> {
-        let start = |version: u64| {
-            let (begun, name) = (Instant::now(), &found.name);
-            let model = Model::start(found, version, config, memory, telemetry.model(name));
-            match &model {
-                Ok(_) => tracing::info!(model = name, version, seconds = begun.elapsed().as_secs_f64(), "model ready"),
-                Err(error) => tracing::error!(model = name, version, %error, "model failed"),
-            }
-            (version, model.map_err(|error| error.to_string()))
+    /// All versions of a model, each for itself: at the start there is nothing that could go on instead.
+    fn first(&self, found: &Found) -> Versions {
+        let failed = |version: u64, error: &LoadError| {
+            tracing::error!(model = found.name, version, %error, "model failed");
+            Slot { model: None, failure: Some(Failure::of(error, true)) }
         };
         if found.versions.is_empty() {
             let error = LoadError::NoVersion { folder: found.folder.clone() };
-            tracing::error!(model = found.name, %error, "model failed");
-            return BTreeMap::from([(0, Err(error.to_string()))]);
+            return Versions([(0, failed(0, &error))].into());
         }
-        found.versions.iter().copied().map(start).collect()
+        let start = |version: u64| match self.start_version(found, version) {
+            Ok(model) => Slot::of(model),
+            Err(error) => failed(version, &error),
+        };
+        Versions(found.versions.iter().map(|version| (*version, start(*version))).collect())
     }
 
     /// A model that serves. Whoever holds it keeps it, whatever serves later.
     pub fn model(&self, name: &str, version: Version) -> Result<Arc<Model>, EngineError> {
-        let versions = self.models.get(name);
-        let found = versions.and_then(|versions| match version {
-            Version::Serving => versions.last_key_value().map(|(_, model)| model),
-            Version::Number(number) => versions.get(&number),
-        });
-        let model = || ModelReference { name: name.into(), version }.to_string();
-        match found {
-            Some(Ok(found)) => Ok(found.clone()),
-            Some(Err(reason)) => Err(EngineError::Failed { model: model(), reason: reason.clone() }),
-            None => {
-                let names: Vec<_> = self.models.keys().map(String::as_str).collect();
-                let known = if names.is_empty() { "none".into() } else { names.join(", ") };
-                Err(EngineError::NotFound { model: model(), known })
-            }
-        }
+        self.catalogue.load().find(name, version)
     }
 
     /// All models and versions, by name.
     pub fn models(&self) -> Vec<ModelStatus> {
-        let status = |(name, versions): (&String, &BTreeMap<u64, Result<Arc<Model>, String>>)| {
-            let serving = versions.last_key_value().map_or(0, |(version, _)| *version);
-            let each = versions.iter().map(move |(version, model)| (*version, *version == serving, model));
-            each.map(|(version, serving, model)| self.status(name, (version, serving), model)).collect::<Vec<_>>()
-        };
-        self.models.iter().flat_map(status).collect()
+        self.catalogue.load().status(self.backend.platform())
     }
 
-    fn status(&self, name: &str, (version, serving): (u64, bool), model: &Result<Arc<Model>, String>) -> ModelStatus {
-        let state = match model {
-            Ok(_) => ModelState::Ready,
-            Err(error) => ModelState::Failed { error: error.clone() },
-        };
-        let model = model.as_ref().ok();
-        ModelStatus {
-            name: name.into(),
-            version,
-            serving,
-            state,
-            platform: self.backend.platform(),
-            device: model.map(|model| model.device()).unwrap_or_default(),
-            instances: model.map_or(0, |model| model.instances()),
-            signature: model.map(|model| model.signature().clone()),
-            max_batch_size: model.map_or(0, |model| model.max_batch_size()),
-            safe_batch_size: model.map_or(0, |model| model.safe_batch_size()),
-            weight_bytes: model.map_or(0, |model| model.weight_bytes()),
-            queue_rows: model.map_or(0, |model| model.queue_rows()),
-            queue_limit_rows: model.map_or(0, |model| model.queue_limit_rows()),
-        }
+    /// A model that should serve since the start and does not.
+    pub fn missing(&self) -> Option<String> {
+        self.catalogue.load().missing().map(str::to_owned)
+    }
+
+    /// A number that is another one whenever models have changed: what was refused for a model is worth another try.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(SeqCst)
     }
 
     /// Memory that guests and host calls write tensors into.
@@ -278,15 +223,22 @@ impl Engine {
 
     /// Closes the queues, answers what waits and joins the lanes; bounded, so that a batch that hangs is left behind.
     pub fn stop(&self) {
-        let models: Vec<_> = self.models.values().flat_map(BTreeMap::values).flatten().collect();
+        let leaving = {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            self.stopped.store(true, SeqCst);
+            std::mem::take(&mut *leaving)
+        };
+        let catalogue = self.catalogue.load();
+        let models = catalogue.models().cloned().chain(leaving.iter().filter_map(Weak::upgrade));
+        let models: Vec<_> = models.collect();
         models.iter().for_each(|model| model.close());
-        let until = Instant::now() + self.stop_timeout;
+        let until = Instant::now() + self.config.stop_timeout;
         models.iter().for_each(|model| model.join(until));
     }
 }
 
 impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").field("models", &self.models.keys()).finish_non_exhaustive()
+        f.debug_struct("Engine").field("catalogue", &self.catalogue.load()).finish_non_exhaustive()
     }
 }

@@ -16,11 +16,11 @@ use super::{
     ceiling::Ceiling,
     check,
     error::{InferError, LoadError},
-    instance::{Ground, Lane},
+    lane::{Ground, Lane},
     manifest::Manifest,
     profile::{Key, Profile, Sample},
     queue::Limits,
-    repository::{self, Found},
+    repository::Found,
     ticket::{Answer, Ticket},
     waiting::Waiting,
     warm_up,
@@ -41,6 +41,7 @@ const PROFILES: &str = "profiles";
 pub struct Model {
     name: String,
     version: u64,
+    digests: Vec<String>,
     folder: PathBuf,
     manifest: Manifest,
     waiting: Arc<Waiting>,
@@ -63,16 +64,15 @@ impl Model {
         (backend, budget): (&dyn Backend, &Arc<Budget>),
         metrics: ModelMetrics,
     ) -> Result<Arc<Self>, LoadError> {
+        // Of the files as they are now: what is changed while they are read differs from it, and is found by the next load.
+        let digests = found.digests(version)?;
         let mut manifest = Manifest::read(&found.manifest())?;
         if backend.pads_to_buckets(manifest.device) {
             Arc::make_mut(&mut manifest.plan).buckets.clone_from(&manifest.buckets);
         }
         let file = found.model_file(version);
-        let key = Key {
-            model: repository::digest(&file)?,
-            device: manifest.device.to_string(),
-            backend: backend.fingerprint(),
-        };
+        let key =
+            Key { model: digests[0].clone(), device: manifest.device.to_string(), backend: backend.fingerprint() };
         let failed = |error: BackendError| match error.short() {
             Some(_) => LoadError::Memory { file: file.clone(), detail: error.detail },
             None => LoadError::Backend { file: file.clone(), detail: error.detail },
@@ -113,7 +113,8 @@ impl Model {
         let lanes = lanes.inspect_err(|_| waiting.close())?;
         let (name, folder) = (found.name.clone(), found.version(version));
         let lanes = Mutex::new(lanes);
-        let model = Self { name, version, folder, manifest, waiting, lanes, instances, share, ceiling, weight_bytes };
+        let model =
+            Self { name, version, digests, folder, manifest, waiting, lanes, instances, share, ceiling, weight_bytes };
         Ok(Arc::new(model))
     }
 
@@ -125,6 +126,11 @@ impl Model {
     /// The version.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// Names what its files were when it was loaded.
+    pub(super) fn digests(&self) -> &[String] {
+        &self.digests
     }
 
     /// What it takes and gives.

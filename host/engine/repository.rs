@@ -14,6 +14,8 @@ use super::{
 
 /// A version's model file.
 const MODEL_FILE: &str = "model.pt";
+/// What may lie beside it.
+const TOKENIZER_FILE: &str = "tokenizer.json";
 /// Read at a time for the digest.
 const DIGEST_BLOCK_BYTES: usize = 1 << 20;
 
@@ -42,6 +44,16 @@ impl Found {
     /// The model file of a version.
     pub(super) fn model_file(&self, version: u64) -> PathBuf {
         self.version(version).join(MODEL_FILE)
+    }
+
+    /// Names everything that a version is made of, its model file first: when one is another, the version is another.
+    pub(super) fn digests(&self, version: u64) -> Result<Vec<String>, LoadError> {
+        let mut digests = vec![digest(&self.model_file(version))?, digest(&self.manifest())?];
+        let tokenizer = self.version(version).join(TOKENIZER_FILE);
+        if tokenizer.exists() {
+            digests.push(digest(&tokenizer)?);
+        }
+        Ok(digests)
     }
 }
 
@@ -90,8 +102,8 @@ fn folders(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
     Ok(folders)
 }
 
-/// The digest of a model file, in hexadecimal.
-pub(super) fn digest(file: &Path) -> Result<String, LoadError> {
+/// The digest of a file, in hexadecimal.
+fn digest(file: &Path) -> Result<String, LoadError> {
     let read = |source| LoadError::Read { file: file.into(), source };
     let mut source = fs::File::open(file).map_err(read)?;
     let mut hasher = blake3::Hasher::new();

@@ -30,6 +30,7 @@ pub(super) struct Waiting {
     model: String,
     state: Mutex<State>,
     wake: Condvar,
+    closing: Condvar,
     max_rows: usize,
     lanes: u64,
     /// Nanoseconds that a row lately took of a lane.
@@ -66,7 +67,16 @@ impl Waiting {
         metrics.queue_limit_rows.set(max_rows as i64);
         let state = Mutex::new(State { queue: Queue::new(limits), asleep: 0, closed: false });
         let (model, lanes) = (model.to_owned(), lanes as u64);
-        Arc::new(Self { model, state, wake: Condvar::new(), max_rows, lanes, pace_ns: AtomicU64::new(0), metrics })
+        Arc::new(Self {
+            model,
+            state,
+            wake: Condvar::new(),
+            closing: Condvar::new(),
+            max_rows,
+            lanes,
+            pace_ns: AtomicU64::new(0),
+            metrics,
+        })
     }
 
     /// How many rows wait.
@@ -210,11 +220,19 @@ impl Waiting {
         self.counted(&state);
         drop(state);
         self.wake.notify_all();
+        self.closing.notify_all();
         for ticket in waiting {
             let completion = ticket.fail(InferError::Unavailable { model: self.model.clone() });
             drop(ticket);
             completion.into_iter().for_each(super::ticket::Completion::send);
         }
+    }
+
+    /// Waits so long, or until the model is being stopped; tells whether it is. Not on the lanes' condition: that would
+    /// take a row's waking from a lane that could run it.
+    pub(super) fn closed_within(&self, time: Duration) -> bool {
+        let waited = self.closing.wait_timeout_while(self.state(), time, |state| !state.closed);
+        waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
     fn counted(&self, state: &State) {

@@ -54,6 +54,10 @@ impl Admission {
             self.telemetry.shed("draining");
             return Err(InvokeError::Draining { retry_after: self.retry_after });
         }
+        if let Some(model) = snapshot.models.missing.first() {
+            self.telemetry.shed("model-unavailable");
+            return Err(InferError::Unavailable { model: model.clone() }.into());
+        }
         for model in snapshot.models.by_alias.values() {
             let room = model.room(&snapshot.revision.tenant, snapshot.revision.standing);
             room.inspect_err(|error| self.telemetry.shed(reason(error)))?;

@@ -41,6 +41,8 @@ struct Seen {
     number: u64,
     /// How many looks in a row did not find it.
     missed: u32,
+    /// Where it was refused for a model: what number the models' changes had then.
+    refused_at: Option<u64>,
 }
 
 impl Folder {
@@ -67,7 +69,9 @@ impl Folder {
             if let Some(seen) = self.seen.get_mut(&name) {
                 seen.missed = 0;
             }
-            if self.seen.get(&name).is_none_or(|seen| seen.print != print) {
+            let changes = self.deployer.model_changes();
+            let is_new = |seen: &Seen| seen.print != print || seen.refused_at.is_some_and(|at| at != changes);
+            if self.seen.get(&name).is_none_or(is_new) {
                 self.load(name, print);
             }
         }
@@ -99,6 +103,9 @@ impl Folder {
     fn load(&mut self, name: Name, print: Print) {
         let before = self.seen.get(&name).map_or((0, String::new()), |seen| (seen.number, seen.digest.clone()));
         let (tenant, function) = (name.0.clone(), name.1.clone());
+        // Before it is tried: a change while it is tried is one that it may have missed.
+        let changes = self.deployer.model_changes();
+        let mut refused_at = None;
         let (number, digest) = match self.deploy(&name, &before) {
             Ok(Some((number, digest))) => {
                 tracing::info!(tenant, function, revision = number, "function ready");
@@ -108,10 +115,11 @@ impl Folder {
             Err(error) => {
                 tracing::warn!(tenant, function, "function refused: {error}");
                 self.functions.refuse(&tenant, &function, &error.to_string());
+                refused_at = matches!(error, DeployError::Model { .. }).then_some(changes);
                 before
             }
         };
-        self.seen.insert(name, Seen { print, digest, number, missed: 0 });
+        self.seen.insert(name, Seen { print, digest, number, missed: 0, refused_at });
     }
 
     /// The new revision's number and digest, or none if the content is what it was.
@@ -128,7 +136,7 @@ impl Folder {
         }
         let number = before.0 + 1;
         let snapshot = self.deployer.deploy((&name.0, &name.1, number), &manifest, &component)?;
-        self.functions.publish(&snapshot);
+        self.deployer.publish(&self.functions, snapshot)?;
         Ok(Some((number, digest)))
     }
 }

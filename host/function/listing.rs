@@ -1,4 +1,4 @@
-//! Models as they are listed to callers.
+//! Models as they are listed, to callers and to operators.
 
 use serde::Serialize;
 
@@ -36,11 +36,24 @@ struct TensorListing {
     shape: Vec<String>,
 }
 
-impl From<ModelStatus> for ModelListing {
-    fn from(status: ModelStatus) -> Self {
-        let (state, error) = match status.state {
-            ModelState::Ready => ("ready", None),
-            ModelState::Failed { error } => ("failed", Some(error)),
+impl ModelListing {
+    /// For everybody: what is wrong is told without the host's paths.
+    pub(super) fn public(status: ModelStatus) -> Self {
+        let error = status.failure.as_ref().map(|failure| failure.reason.to_owned());
+        Self::new(status, error)
+    }
+
+    /// For operators.
+    pub(super) fn whole(status: ModelStatus) -> Self {
+        let error = status.failure.as_ref().map(|failure| failure.detail.clone());
+        Self::new(status, error)
+    }
+
+    fn new(status: ModelStatus, error: Option<String>) -> Self {
+        let state = match status.state {
+            ModelState::Ready => "ready",
+            ModelState::Failed { .. } => "failed",
+            ModelState::Unloaded => "unloaded",
         };
         let (inputs, outputs) = status.signature.map_or_else(Default::default, |it| (it.inputs, it.outputs));
         Self {

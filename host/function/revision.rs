@@ -10,15 +10,15 @@ use std::{
 };
 
 use super::{
-    Config, Manifest, ManifestError, binding,
+    Config, Functions, Manifest, ManifestError, binding,
     manifest::is_name,
     snapshot::{Models, Snapshot},
 };
 use crate::{
     account::{Account, Holder, Used},
-    engine::{Engine, EngineError, ModelReference},
+    engine::{Engine, EngineError, Model, ModelReference, Version},
     invocation::Invocation,
-    sandbox::{Plugin, Refusal, Sandbox, TextModel, TokenizerError, Tokenizers},
+    sandbox::{Plugin, Refusal, Sandbox, TextModel, Tokenizers},
     telemetry::{FunctionMetrics, Telemetry},
     tenant::Standing,
 };
@@ -109,8 +109,16 @@ pub enum DeployError {
     Component(#[from] Refusal),
     #[error("models.{alias}: {reason}")]
     Model { alias: String, reason: String },
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
+}
+
+/// A bound model that a function has not.
+pub(super) struct Missing {
+    pub(super) alias: String,
+    /// As `function.toml` names it.
+    pub(super) model: String,
+    pub(super) reason: String,
+    /// There is one, and it does not fit.
+    pub(super) misfit: bool,
 }
 
 /// Makes revisions.
@@ -184,21 +192,57 @@ impl Deployer {
 
     /// Resolves every bound model and checks that plugin and model fit.
     fn bind(&self, manifest: &Manifest) -> Result<Models, DeployError> {
-        let mut models = BTreeMap::new();
+        let (models, missing) = self.rebind(manifest, |name, version| self.engine.model(name, version));
+        match missing.into_iter().next() {
+            Some(Missing { alias, reason, .. }) => Err(DeployError::Model { alias, reason }),
+            None => Ok(models),
+        }
+    }
+
+    /// The same against the models that `resolve` knows; what is missing is told, and noted for those who ask for it.
+    pub(super) fn rebind(
+        &self,
+        manifest: &Manifest,
+        resolve: impl Fn(&str, Version) -> Result<Arc<Model>, EngineError>,
+    ) -> (Models, Vec<Missing>) {
+        let (mut models, mut missing) = (Models::default(), Vec::new());
         let mut text = BTreeMap::new();
         for (alias, bound) in &manifest.models {
-            let refused = |reason: String| DeployError::Model { alias: alias.clone(), reason };
-            let reference: ModelReference =
-                bound.model.parse().map_err(|error: EngineError| refused(error.to_string()))?;
-            let model = self.engine.model(&reference.name, reference.version);
-            let model = model.map_err(|error| refused(error.to_string()))?;
-            binding::fits(bound, model.signature()).map_err(refused)?;
-            let tokenizer = self.tokenizers.load(&model.file("tokenizer.json"))?;
-            let max_tokens = model.signature().dimensions.iter().map(|(_, max)| *max).min();
-            text.insert(alias.clone(), TextModel { tokenizer, max_tokens });
-            models.insert(alias.clone(), model);
+            let reference = bound.model.parse::<ModelReference>();
+            let found = reference.and_then(|reference| resolve(&reference.name, reference.version));
+            let fits = found.map_err(|error| (error.to_string(), false)).and_then(|model| {
+                binding::fits(bound, model.signature()).map_err(|reason| (reason, true))?;
+                let tokenizer = self.tokenizers.load(&model.file("tokenizer.json"));
+                Ok((tokenizer.map_err(|error| (error.to_string(), true))?, model))
+            });
+            match fits {
+                Ok((tokenizer, model)) => {
+                    let max_tokens = model.signature().dimensions.iter().map(|(_, max)| *max).min();
+                    text.insert(alias.clone(), TextModel { tokenizer, max_tokens });
+                    models.by_alias.insert(alias.clone(), model);
+                }
+                Err((reason, misfit)) => {
+                    let (alias, model) = (alias.clone(), bound.model.clone());
+                    models.missing.push(model.clone());
+                    missing.push(Missing { alias, model, reason, misfit });
+                }
+            }
         }
-        Ok(Models { by_alias: models, text: Arc::new(text) })
+        models.text = Arc::new(text);
+        (models, missing)
+    }
+
+    /// Lets a snapshot serve, on the models of this moment: they may have changed while its component was compiled.
+    pub(super) fn publish(&self, functions: &Functions, snapshot: Snapshot) -> Result<(), DeployError> {
+        let _together = functions.together();
+        let models = Arc::new(self.bind(&snapshot.revision.manifest)?);
+        functions.publish(&Snapshot { models, ..snapshot });
+        Ok(())
+    }
+
+    /// Another number whenever models have changed: what was refused for a model is worth another try.
+    pub(super) fn model_changes(&self) -> u64 {
+        self.engine.changes()
     }
 
     fn tenant_account(&self, tenant: &str) -> Arc<Account> {

@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, time::timeout_at};
 use tracing::Instrument;
 
 use super::{
-    Admission, Body, Functions, InvokeError,
+    Admission, Body, Functions, InvokeError, ModelControl, ModelError,
     attached::attach,
     body::{self, ReadError},
     ending::{Ending, log},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     account::{Account, Kind, Used},
-    engine::{Engine, ModelState},
+    engine::Engine,
     invocation::{Invocation, Request, Response, Stage},
     sandbox::Assignment,
     telemetry::{Report, Telemetry, TraceContext},
@@ -73,6 +73,7 @@ pub struct Runtime {
     admission: Arc<Admission>,
     engine: Arc<Engine>,
     account: Arc<Account>,
+    models: Arc<ModelControl>,
     guests: Handle,
 }
 
@@ -81,9 +82,10 @@ impl Runtime {
     pub fn new(
         (functions, admission): (Arc<Functions>, Arc<Admission>),
         (engine, account): (Arc<Engine>, Arc<Account>),
+        models: Arc<ModelControl>,
         guests: Handle,
     ) -> Self {
-        Self { functions, admission, engine, account, guests }
+        Self { functions, admission, engine, account, models, guests }
     }
 
     /// Whether requests should come here, or why not.
@@ -91,15 +93,38 @@ impl Runtime {
         if self.admission.is_draining() {
             return Err("this host is stopping".into());
         }
-        match self.engine.models().iter().find(|model| model.serving && model.state != ModelState::Ready) {
-            Some(model) => Err(format!("the model `{}` does not serve", model.name)),
+        // What an operator takes out of service, or fails to bring up later, is no reason: the rest serves as before.
+        match self.engine.missing() {
+            Some(model) => Err(format!("the model `{model}` does not serve")),
             None => Ok(()),
         }
     }
 
     /// The models of this host.
     pub fn models(&self) -> Vec<ModelListing> {
-        self.engine.models().into_iter().map(ModelListing::from).collect()
+        self.engine.models().into_iter().map(ModelListing::public).collect()
+    }
+
+    /// The same for operators, with all that is known of what went wrong.
+    pub fn models_in_whole(&self) -> Vec<ModelListing> {
+        self.engine.models().into_iter().map(ModelListing::whole).collect()
+    }
+
+    /// Loads a model, or one version of it, as the repository has it; what there is of it afterwards.
+    pub async fn load_model(&self, name: &str, version: Option<u64>) -> Result<Vec<ModelListing>, ModelError> {
+        let models = self.models.load(name, version).await?;
+        Ok(models.into_iter().map(ModelListing::whole).collect())
+    }
+
+    /// Takes a model, or one version of it, out of service.
+    pub async fn unload_model(
+        &self,
+        name: &str,
+        version: Option<u64>,
+        force: bool,
+    ) -> Result<Vec<ModelListing>, ModelError> {
+        let models = self.models.unload(name, version, force).await?;
+        Ok(models.into_iter().map(ModelListing::whole).collect())
     }
 
     /// Bytes that all invocations hold at present.

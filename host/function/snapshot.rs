@@ -16,8 +16,11 @@ pub struct Snapshot {
 }
 
 /// Bound models by the plugin's name for them.
+#[derive(Default)]
 pub(super) struct Models {
     pub(super) by_alias: BTreeMap<String, Arc<Model>>,
+    /// Models that are out of service: while there is one, the function is not available.
+    pub(super) missing: Vec<String>,
     pub(super) text: Arc<BTreeMap<String, TextModel>>,
 }
 

@@ -16,18 +16,25 @@ use serde_json::json;
 use super::{
     data::{nothing_here, wrong_method},
     handle::{Head, text},
-    health,
+    health, models,
     problem::Problem,
     token::Token,
 };
 use crate::{function::Runtime, telemetry::Telemetry};
 
-struct Control {
+pub(super) struct Control {
     runtime: Arc<Runtime>,
     telemetry: Arc<Telemetry>,
     started: Instant,
     token: Token,
     loopback: bool,
+}
+
+impl Control {
+    /// What the routes of other files ask.
+    pub(super) fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
 }
 
 /// Routes of the control plane. `loopback` tells that it listens on loopback only, where a foreign `Host` is a browser
@@ -38,6 +45,9 @@ pub fn router(runtime: Arc<Runtime>, telemetry: Arc<Telemetry>, token: Token, lo
         .route("/metrics", get(metrics))
         .route("/health", get(figures))
         .route("/admin/v1/drain", post(drain))
+        .route("/admin/v1/models", get(models::list))
+        .route("/admin/v1/models/{model}/load", post(models::load))
+        .route("/admin/v1/models/{model}/unload", post(models::unload))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(control.clone(), guard))

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     account::Holder,
-    function::{BodyError, InferError, InvokeError, SandboxError},
+    function::{BodyError, InferError, InvokeError, ModelError, SandboxError},
 };
 
 /// An error as the caller sees it.
@@ -31,14 +31,18 @@ pub(super) struct Problem {
 }
 
 /// Codes with status and title, in the order of DESIGN section 8.
-const TABLE: [(&str, u16, &str); 26] = [
+const TABLE: [(&str, u16, &str); 30] = [
     ("bad-request", 400, "The request is malformed"),
     ("unauthenticated", 401, "A token is needed"),
     ("forbidden", 403, "This is not allowed"),
     ("not-found", 404, "There is nothing here"),
     ("function-not-found", 404, "There is no such function"),
     ("revision-not-found", 404, "The function has no such ready revision"),
+    ("model-not-found", 404, "There is no such model or version"),
     ("method-not-allowed", 405, "The method is not allowed here"),
+    ("model-refused", 409, "The models were not changed"),
+    ("model-in-use", 409, "Functions are bound to the model"),
+    ("model-busy", 503, "Another change of models is in progress"),
     ("body-too-large", 413, "The body is too large"),
     ("too-many-rows", 413, "The request brings too many rows"),
     ("rate-limited", 429, "Too many requests"),
@@ -108,6 +112,20 @@ impl Problem {
         problem
     }
 
+    /// Why models were not changed. Operators read this: it may name the host's files.
+    pub(super) fn of_model(error: &ModelError, request_id: &str) -> Self {
+        let code = match error {
+            ModelError::NotFound(_) => "model-not-found",
+            ModelError::Refused(_) | ModelError::Misfit(_) => "model-refused",
+            ModelError::InUse { .. } => "model-in-use",
+            ModelError::Busy(_) => "model-busy",
+            ModelError::Internal(_) => "internal",
+        };
+        let mut problem = Self::new(code, error.to_string(), request_id);
+        problem.retry_after = matches!(error, ModelError::Busy(_)).then_some(MODEL_RETRY);
+        problem
+    }
+
     /// The document.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
@@ -136,6 +154,8 @@ pub(super) fn code(error: &InvokeError) -> String {
     }
 }
 
+/// When an operator who met another change should come again.
+const MODEL_RETRY: Duration = Duration::from_secs(5);
 /// When a caller refused for memory should come again.
 const MEMORY_RETRY: Duration = Duration::from_secs(1);
 

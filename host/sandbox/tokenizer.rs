@@ -5,39 +5,44 @@ use std::{
     collections::HashMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::SystemTime,
 };
 
 use tokenizers::{Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy};
 
 /// A `tokenizer.json` that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("`{}` cannot be read as a tokenizer: {reason}", path.display())]
+#[error("`{file}` cannot be read as a tokenizer: {reason}")]
 pub struct TokenizerError {
-    path: PathBuf,
+    /// The file's name alone: callers may read this.
+    file: String,
     reason: String,
 }
 
+/// Which file, and what it was: another one may lie there while the one before is still in use.
+type Print = (PathBuf, Option<SystemTime>, u64);
+
 /// Every tokenizer in use, by file.
 #[derive(Default)]
-pub struct Tokenizers(Mutex<HashMap<PathBuf, Weak<Tokenizer>>>);
+pub struct Tokenizers(Mutex<HashMap<Print, Weak<Tokenizer>>>);
 
 impl Tokenizers {
     /// The tokenizer of `path`, or none where there is no such file. Blocks for some 10 ms the first time.
     pub fn load(&self, path: &Path) -> Result<Option<Arc<Tokenizer>>, TokenizerError> {
         let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(tokenizer) = loaded.get(path).and_then(Weak::upgrade) {
+        let Ok(file) = path.metadata() else { return Ok(None) };
+        let print = (path.to_owned(), file.modified().ok(), file.len());
+        if let Some(tokenizer) = loaded.get(&print).and_then(Weak::upgrade) {
             return Ok(Some(tokenizer));
         }
-        if !path.exists() {
-            return Ok(None);
-        }
-        let unreadable = |error: tokenizers::Error| TokenizerError { path: path.into(), reason: error.to_string() };
+        let name = path.file_name().unwrap_or(path.as_os_str()).display().to_string();
+        let unreadable = |error: tokenizers::Error| TokenizerError { file: name.clone(), reason: error.to_string() };
         let mut inner = tokenizers::Tokenizer::from_file(path).map_err(unreadable)?;
         // Guests say what is truncated, and only the engine pads.
         inner.with_padding(None).with_truncation(None).map_err(unreadable)?;
         let tokenizer = Arc::new(Tokenizer(inner));
         loaded.retain(|_, tokenizer| tokenizer.strong_count() > 0);
-        loaded.insert(path.into(), Arc::downgrade(&tokenizer));
+        loaded.insert(print, Arc::downgrade(&tokenizer));
         Ok(Some(tokenizer))
     }
 }

@@ -55,6 +55,8 @@ pub struct ModelMetrics {
     pub(super) batches: IntCounterVec,
     pub(super) batch_splits: IntCounterVec,
     pub(super) device_seconds: prometheus::CounterVec,
+    /// Lanes that ended and were started again.
+    pub lane_restarts: IntCounter,
     /// Rows per batch.
     pub batch_rows: Histogram,
     /// Rows waiting.

@@ -53,6 +53,7 @@ pub struct Telemetry {
     batch_rows: HistogramVec,
     batches: IntCounterVec,
     batch_splits: IntCounterVec,
+    lane_restarts: IntCounterVec,
     queue_rows: IntGaugeVec,
     queue_limit_rows: IntGaugeVec,
     queue_duration: HistogramVec,
@@ -96,18 +97,9 @@ impl Telemetry {
                 DURATION_BUCKETS,
             ),
             batch_rows: histograms(r, ("tenon_batch_rows", "Rows per batch."), &["model"], ROW_BUCKETS),
-            batches: counters(
-                r,
-                "tenon_batches_total",
-                "Batches by the reason they were closed.",
-                &["model", "reason"],
-            ),
-            batch_splits: counters(
-                r,
-                "tenon_batch_splits_total",
-                "Batches that were run again in halves.",
-                &["model", "cause"],
-            ),
+            batches: batches(r),
+            batch_splits: batch_splits(r),
+            lane_restarts: lane_restarts(r),
             queue_rows: gauges(r, "tenon_queue_rows", "Rows waiting.", &["model"]),
             queue_limit_rows: gauges(r, "tenon_queue_limit_rows", "Rows that may wait.", &["model"]),
             queue_duration: histograms(
@@ -172,6 +164,7 @@ impl Telemetry {
     pub fn model(&self, model: &str) -> ModelMetrics {
         let model = self.names.bounded(model);
         ModelMetrics {
+            lane_restarts: self.lane_restarts.with_label_values(&[&model]),
             batch_rows: self.batch_rows.with_label_values(&[&model]),
             batches: self.batches.clone(),
             batch_splits: self.batch_splits.clone(),
@@ -225,6 +218,19 @@ impl Telemetry {
     pub(super) fn gathering(&self) -> &Gathering {
         &self.gathering
     }
+}
+
+fn batches(registry: &Registry) -> IntCounterVec {
+    counters(registry, "tenon_batches_total", "Batches by the reason they were closed.", &["model", "reason"])
+}
+
+fn batch_splits(registry: &Registry) -> IntCounterVec {
+    let help = "Batches that were run again in halves.";
+    counters(registry, "tenon_batch_splits_total", help, &["model", "cause"])
+}
+
+fn lane_restarts(registry: &Registry) -> IntCounterVec {
+    counters(registry, "tenon_lane_restarts_total", "Lanes that ended and were started again.", &["model"])
 }
 
 /// What came of sending to a collector.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tenon_host::{
     config::Config,
     engine::{Engine, torch::Torch},
-    function::{Admission, Deployer, Folder, Functions, Runtime},
+    function::{Admission, Deployer, Folder, Functions, ModelControl, Runtime},
     http::{self, Server},
     sandbox::Sandbox,
     telemetry::Telemetry,
@@ -44,9 +44,10 @@ impl Rooms {
         let admission = Admission::new(sandbox.permits().clone(), config.limits.retry_after(), telemetry.clone());
         let deployer = Arc::new(Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits));
         let (account, functions) = (deployer.host_account().clone(), Arc::new(Functions::default()));
+        let models = ModelControl::new(engine.clone(), deployer.clone(), functions.clone());
         Folder::new(config.dev_functions.unwrap(), deployer, functions.clone()).look().unwrap();
         let rooms = ((functions, Arc::new(admission)), (engine.clone(), account));
-        let runtime = Arc::new(Runtime::new(rooms.0, rooms.1, Handle::current()));
+        let runtime = Arc::new(Runtime::new(rooms.0, rooms.1, models, Handle::current()));
         let server = Server::bind(config.http.listen, http::data_router(runtime), &config.http, None).unwrap();
         let base = format!("http://{}/v1/functions/test", server.address().unwrap());
         let (stop, stopped) = watch::channel(false);

@@ -1,6 +1,8 @@
 //! The engine over the fake backend: real threads, a real queue, no libtorch. Waits are on conditions, never on time.
 
+mod changes;
 mod ends;
+mod lanes;
 mod memory;
 mod serving;
 
@@ -47,7 +49,7 @@ queue_timeout_ms = 60000
 pub(super) struct Bench {
     pub(super) engine: Arc<Engine>,
     pub(super) fake: Fake,
-    pub(super) telemetry: Telemetry,
+    pub(super) telemetry: Arc<Telemetry>,
     pub(super) host: Arc<Account>,
     folder: TempDir,
 }
@@ -62,8 +64,12 @@ impl Bench {
     }
 
     pub(super) fn over(folder: TempDir, behaviour: Behaviour) -> Self {
-        let (fake, telemetry) = (Fake::new(behaviour), Telemetry::new());
-        let config = config(folder.path());
+        Self::over_lanes(folder, behaviour, 1)
+    }
+
+    pub(super) fn over_lanes(folder: TempDir, behaviour: Behaviour, lanes: usize) -> Self {
+        let (fake, telemetry) = (Fake::new(behaviour), Arc::new(Telemetry::new()));
+        let config = Config { lanes: Some(lanes), ..config(folder.path()) };
         let engine = Engine::start(&config, Arc::new(fake.clone()), &telemetry).unwrap();
         fake.clear();
         Self { engine, fake, telemetry, host: Account::host(1 << 20), folder }

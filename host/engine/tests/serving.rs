@@ -141,7 +141,7 @@ fn a_model_is_measured_once_and_later_starts_run_one_row() {
 #[test]
 fn a_repository_that_is_not_there_is_an_error() {
     let config = Config { models: "no/such/folder".into(), ..Config::default() };
-    let error = Engine::start(&config, Arc::new(Fake::default()), &Telemetry::new()).unwrap_err();
+    let error = Engine::start(&config, Arc::new(Fake::default()), &Arc::new(Telemetry::new())).unwrap_err();
     assert_eq!(error.to_string(), "the model repository no/such/folder cannot be read");
     assert!(Config { lanes: Some(0), ..Config::default() }.validate().is_err());
 }

@@ -51,7 +51,7 @@ fn serve(manifest: &str, write: impl FnOnce(&Path)) -> Served {
     write(&models.join("m/1/model.pt"));
     fs::write(models.join("m/model.toml"), manifest).unwrap();
     let config = Config { models, data: folder.path().join("data"), ..Config::default() };
-    let engine = Engine::start(&config, Arc::new(Torch::default()), &Telemetry::new()).unwrap();
+    let engine = Engine::start(&config, Arc::new(Torch::default()), &Arc::new(Telemetry::new())).unwrap();
     Served { engine, _folder: folder }
 }
 
@@ -86,7 +86,7 @@ fn looked_up(ids: &[i64]) -> Vec<f32> {
 fn reason(served: &Served) -> String {
     match &served.engine.models()[0].state {
         ModelState::Failed { error } => error.clone(),
-        ModelState::Ready => panic!("the model should not have loaded"),
+        _ => panic!("the model should not have loaded"),
     }
 }
 
