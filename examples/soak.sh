@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Shows that a host neither leaks nor breaks under what it meets for a long time: a million invocations with the
-# process's memory sampled, all fuzz targets with 100,000 cases each, then for the rest of the time the hostile plugins
-# and the swaps of functions under load, in rotation. `make soak`; the minutes are the argument (default 10). Invocations
-# and cases are done whatever the minutes are: on two cores they take some 10 of them.
+# process's memory sampled, 200 swaps and 200 unloads of models under load, likewise, all fuzz targets with 100,000 cases
+# each, then for the rest of the time the hostile plugins and the swaps of functions under load, in rotation. `make soak`;
+# the minutes are the argument (default 10). Invocations, cycles and cases are done whatever the minutes are: on two cores
+# they take some 10 of them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 minutes=${1:-10}
 begun=$SECONDS
+cycles=${MODEL_CYCLES:-200}
 invocations=${SOAK_INVOCATIONS:-1000000}
 cases=${PROPTEST_CASES:-100000}
 log=$(mktemp)
@@ -28,11 +30,12 @@ run() {
         printf 'error: no test is called %s\n' "$*" >&2
         exit 1
     fi
-    grep -E 'invocations,|resident:|[0-9] cases' "$log" || true
+    grep -E 'invocations,|resident:|cycles,|[0-9] cases' "$log" || true
 }
 
 cargo test --quiet --workspace --test it --no-run
 SOAK_INVOCATIONS=$invocations run "$invocations invocations of the empty function" soak::
+MODEL_CYCLES=$cycles run "$cycles swaps and unloads of models under load" models::models_come_and_go
 for target in texts::function texts::model texts::tenon requests::bytes requests::requests tensors::; do
     PROPTEST_CASES=$cases run "fuzz $target" "fuzz::$target"
 done

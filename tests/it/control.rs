@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _};
 use crate::support::{Answer, Served, TestHost};
 
 /// The metrics of DESIGN section 11 that exist so far.
-const METRICS: [&str; 15] = [
+const METRICS: [&str; 16] = [
     "tenon_batch_rows",
     "tenon_batches_total",
     "tenon_cpu_seconds_total",
@@ -14,6 +14,7 @@ const METRICS: [&str; 15] = [
     "tenon_invocation_duration_seconds",
     "tenon_invocations_in_flight",
     "tenon_invocations_total",
+    "tenon_lane_restarts_total",
     "tenon_padding_ratio",
     "tenon_queue_duration_seconds",
     "tenon_queue_limit_rows",

@@ -175,6 +175,39 @@ fn lists_are_tables_and_empty_ones_say_what_to_do() {
     assert_eq!(output.status.code(), Some(6), "{}", stderr(&output));
 }
 
+/// Runs `tenon models …` against one answer of a control plane; what it said, and what was asked.
+fn ordered(answer: &[u8], arguments: &[&str]) -> (Output, String) {
+    let (address, server) = answering(answer);
+    let data = tempfile::tempdir().unwrap();
+    fs::write(data.path().join("admin-token"), "tenon_admin_7\n").unwrap();
+    let mut command = tenon(&[&["models"], arguments].concat());
+    command.env_remove("TENON_ADMIN_TOKEN").env("TENON_CONTROL", address.to_string()).env("TENON_DATA", data.path());
+    (command.output().unwrap(), server.join().unwrap())
+}
+
+#[test]
+fn models_are_changed_by_the_control_plane_with_its_token() {
+    let models = br#"{"models":[{"name":"m","version":1,"state":"ready","serving":false,"instances":2,"device":"cpu"},
+        {"name":"m","version":2,"state":"ready","serving":true,"instances":2,"device":"cpu"}]}"#;
+    let (output, asked) = ordered(&http("200 OK", "", models), &["load", "m", "--version", "2"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(said, "m@1 ready, 2 lanes on cpu\nm@2 ready, serving, 2 lanes on cpu\n", "{}", stderr(&output));
+    assert!(asked.starts_with("POST /admin/v1/models/m/load HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.to_ascii_lowercase().contains("authorization: bearer tenon_admin_7\r\n"), "{asked}");
+    assert!(asked.ends_with("\r\n\r\n{\"version\":2}"), "{asked}");
+    let (output, asked) = ordered(&http("200 OK", "", br#"{"models":[]}"#), &["unload", "m", "--force", "--json"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "{\"models\":[]}\n");
+    assert!(asked.starts_with("POST /admin/v1/models/m/unload ") && asked.ends_with("{\"force\":true}"), "{asked}");
+    let problem = br#"{"code":"model-in-use","detail":"functions would be left without `m`: a/b (m)"}"#;
+    let (output, _) = ordered(&http("409 Conflict", "", problem), &["unload", "m"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("a/b (m)") && stderr(&output).contains("--force"), "{}", stderr(&output));
+    let (output, _) = ordered(&http("401 Unauthorized", "", br#"{"code":"unauthenticated"}"#), &["load", "m"]);
+    assert!(stderr(&output).contains("--data") && !stderr(&output).contains("tenon_admin_7"), "{}", stderr(&output));
+    let nobody = tenon(&["models", "load", "a/b"]).env("TENON_ADMIN_TOKEN", "t").output().unwrap();
+    assert_eq!(nobody.status.code(), Some(2), "{}", stderr(&nobody));
+}
+
 #[test]
 fn a_reader_that_leaves_is_no_error() {
     let mut child = tenon(&["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
