@@ -17,6 +17,7 @@ use super::{
     backend::{BackendError, Instance, Loaded},
     batch::{Batch, Plan, Row},
     error::{InferError, LoadError},
+    history::{History, Past, Waited},
     queue::Formed,
     ticket::{Completion, Ticket},
     waiting::Waiting,
@@ -39,6 +40,8 @@ pub(super) struct Ground {
     pub(super) first_row: Vec<u64>,
     /// Where the batches come from.
     pub(super) waiting: Arc<Waiting>,
+    /// Where they are remembered.
+    pub(super) history: Arc<History>,
     /// Where they are counted.
     pub(super) metrics: ModelMetrics,
 }
@@ -64,7 +67,7 @@ impl Lane {
             let Ok(instance) = instance else { return };
             // Nobody listening means that the start was given up; the closed queue then ends the loop.
             let _ = report.send(Ok(()));
-            Runner { ground: &shared, number, instance }.run();
+            Runner { ground: &shared, number, instance, runs: 0 }.run();
         };
         let name = format!("lane-{}-{number}", ground.model);
         let thread = std::thread::Builder::new().name(name).spawn(body);
@@ -115,20 +118,23 @@ struct Runner<'a> {
     ground: &'a Ground,
     number: usize,
     instance: Box<dyn Instance>,
+    /// Times that rows of the present batch were given to the instance.
+    runs: usize,
 }
 
 impl Runner<'_> {
     fn run(mut self) {
-        while let Some(formed) = self.ground.waiting.next_batch() {
+        while let Some((formed, waited)) = self.ground.waiting.next_batch() {
             let mut answers = Vec::new();
-            self.run_batch(&formed, &mut answers);
+            let past = self.run_batch(&formed, waited, &mut answers);
             // Whatever the batch held is free before a caller sees its answer.
             drop(formed);
             answers.into_iter().for_each(Completion::send);
+            self.ground.history.note(past);
         }
     }
 
-    fn run_batch(&mut self, formed: &Formed<Arc<Ticket>>, answers: &mut Vec<Completion>) {
+    fn run_batch(&mut self, formed: &Formed<Arc<Ticket>>, waited: Waited, answers: &mut Vec<Completion>) -> Past {
         let begun = Instant::now();
         let metrics = &self.ground.metrics;
         for (ticket, _) in &formed.rows {
@@ -138,16 +144,19 @@ impl Runner<'_> {
         metrics.batch_rows.observe(formed.rows.len() as f64);
         metrics.batch_closed(formed.reason.name());
         let span = span(&formed.rows, begun);
+        self.runs = 0;
         self.run_rows(&formed.rows, answers);
         let time = begun.elapsed();
         self.ground.waiting.pace(time, formed.rows.len());
         self.charge(&formed.rows, time);
-        let padding_ratio = self.padding_ratio(&formed.rows);
+        let past = Past { lane: self.number, runs: self.runs, time, waited, ..Past::of(formed, begun) };
+        let padding_ratio = past.padding_ratio();
         metrics.padding_ratio.observe(padding_ratio);
         if let Some(span) = span {
             let (model, lane) = (self.ground.model.clone(), self.number);
             span.end(BatchFacts { model, lane, rows: formed.rows.len(), reason: formed.reason.name(), padding_ratio });
         }
+        past
     }
 
     /// Runs rows together. If they throw, each half runs on its own, until the rows that are to blame stand alone.
@@ -168,6 +177,7 @@ impl Runner<'_> {
     }
 
     fn try_rows(&mut self, rows: &Rows, answers: &mut Vec<Completion>) -> Result<(), BackendError> {
+        self.runs += 1;
         let plan = &*self.ground.plan;
         let views: Vec<Row<'_>> = rows.iter().map(|(ticket, index)| ticket.row(*index)).collect();
         let batch = Batch::new(plan, &views);
@@ -229,14 +239,6 @@ impl Runner<'_> {
             invocation.account.spend(Used::Device, share);
             self.ground.metrics.device_time(&invocation.tenant, &invocation.function, share);
         }
-    }
-
-    /// Share of the elements of a batch that is padding.
-    fn padding_ratio(&self, rows: &Rows) -> f64 {
-        let extent = |dimension: usize| rows.iter().map(|(ticket, index)| ticket.row(*index).lengths[dimension]).max();
-        let longest: u64 = (0..self.ground.plan.maxima.len()).filter_map(extent).product();
-        let padded = (longest * rows.len() as u64).max(1) as f64;
-        (1.0 - elements(rows).max(1.0) / padded).max(0.0)
     }
 }
 

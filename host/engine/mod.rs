@@ -6,11 +6,15 @@
 //! The way of a row: `Model::infer` → `check` → `ticket` → `waiting` (the lock around `queue`, the policy) → `instance`
 //! (a lane's thread) → `batch` → `backend` → back into its `ticket` → `Pending::outputs`.
 
+mod advice;
 mod backend;
 mod batch;
 mod check;
 mod error;
+mod explain;
 pub mod fake;
+mod figures;
+mod history;
 mod instance;
 mod manifest;
 mod model;
@@ -36,6 +40,7 @@ pub use backend::{Backend, BackendError, Dense, Device, Instance, Loaded, Read};
 pub use batch::{Batch, Input};
 pub use check::ContractError;
 pub use error::{EngineError, InferError, LoadError};
+pub use explain::Explanation;
 pub use manifest::signature;
 pub use model::{Model, Pending};
 pub use reference::{ModelReference, Version};

@@ -14,6 +14,8 @@ use super::{
     backend::{Backend, BackendError, Instance},
     check,
     error::{InferError, LoadError},
+    explain::{Explanation, explain},
+    history::History,
     instance::{Ground, Lane},
     manifest::Manifest,
     profile::{Key, Profile},
@@ -41,6 +43,8 @@ pub struct Model {
     folder: PathBuf,
     manifest: Manifest,
     waiting: Arc<Waiting>,
+    history: Arc<History>,
+    profile: Arc<Profile>,
     lanes: Mutex<Vec<Lane>>,
     instances: usize,
 }
@@ -65,23 +69,27 @@ impl Model {
         let loaded = backend.load(&file, &manifest.signature, manifest.device).map_err(failed)?;
         let warm = |instance: &mut dyn Instance| profile(key, &manifest, config, instance);
         let profile = warm(&mut *loaded.instance().map_err(failed)?).map_err(|error| LoadError::WarmUp(error.0))?;
+        let (profile, history) = (Arc::new(profile), Arc::<History>::default());
         let limits = Limits {
             rows: manifest.max_batch_size,
             elements: manifest.max_batch_elements,
             time: manifest.max_batch,
             delay: manifest.max_queue_delay,
-            profile: Some(Arc::new(profile)),
+            profile: Some(profile.clone()),
         };
         let instances = manifest.instances.min(config.lanes());
         let waiting = Waiting::new(&found.name, limits, manifest.max_queue_size, instances, metrics.clone());
         let first_row = warm_up::shapes(&manifest.buckets).swap_remove(0);
         let (model, plan) = (found.name.clone(), manifest.plan.clone());
-        let ground = Arc::new(Ground { model, plan, loaded, first_row, waiting: waiting.clone(), metrics });
+        let shared = (waiting.clone(), history.clone());
+        let ground = Ground { model, plan, loaded, first_row, waiting: shared.0, history: shared.1, metrics };
+        let ground = Arc::new(ground);
         let lanes: Result<Vec<_>, _> = (0..instances).map(|number| Lane::start(&ground, number)).collect();
         // Lanes that did start must not wait for rows that never come.
         let lanes = lanes.inspect_err(|_| waiting.close())?;
         let (name, folder) = (found.name.clone(), found.version(version));
-        Ok(Arc::new(Self { name, version, folder, manifest, waiting, lanes: Mutex::new(lanes), instances }))
+        let lanes = Mutex::new(lanes);
+        Ok(Arc::new(Self { name, version, folder, manifest, waiting, history, profile, lanes, instances }))
     }
 
     /// The name of its folder in the repository.
@@ -127,6 +135,12 @@ impl Model {
     /// Where it computes.
     pub(super) fn device(&self) -> String {
         self.manifest.device.to_string()
+    }
+
+    /// Why it batches as it does: its last batches, what would run now, and what follows.
+    pub fn explain(&self) -> Explanation {
+        let named = (self.name.clone(), self.version, self.device());
+        explain(named, (&self.manifest, self.instances), &self.profile, (&self.history, &self.waiting))
     }
 
     /// Admission: refuses while the queue is full, before a request's body is read.

@@ -62,6 +62,11 @@ impl Profile {
         Self { key, curves }
     }
 
+    /// What was measured, by elements, ascending.
+    pub(super) fn curves(&self) -> &[Curve] {
+        &self.curves
+    }
+
     /// How long a batch will take. Between two buckets the larger one speaks; beyond the last, in proportion.
     pub(super) fn predict(&self, rows: usize, elements: u64) -> Option<Duration> {
         let at = self.curves.partition_point(|curve| curve.elements < elements);

@@ -122,8 +122,8 @@ pub(super) enum Expired {
     Deadline,
 }
 
-/// The rows that wait for one model.
-#[derive(Debug)]
+/// The rows that wait for one model. A copy can be played forward to see what would run.
+#[derive(Clone, Debug)]
 pub(super) struct Queue<T> {
     limits: Limits,
     waiting: VecDeque<Entry<T>>,
@@ -139,6 +139,11 @@ impl<T: Clone> Queue<T> {
     /// How many rows wait.
     pub(super) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// How many requests wait.
+    pub(super) fn requests(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Adds a request. Whether there is room is asked before.

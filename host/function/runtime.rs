@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, time::timeout_at};
 use tracing::Instrument;
 
 use super::{
-    Admission, Body, Functions, InvokeError,
+    Admission, Body, EngineError, Functions, InvokeError,
     attached::attach,
     body::{self, ReadError},
     ending::{Ending, log},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     account::{Account, Kind, Used},
-    engine::{Engine, ModelState},
+    engine::{Engine, Explanation, ModelState, Version},
     invocation::{Invocation, Request, Response, Stage},
     sandbox::Assignment,
     telemetry::{Report, Telemetry, TraceContext},
@@ -97,6 +97,12 @@ impl Runtime {
     /// The models of this host.
     pub fn models(&self) -> Vec<ModelListing> {
         self.engine.models().into_iter().map(ModelListing::from).collect()
+    }
+
+    /// Why a model batches as it does: this version of it, or the one that serves.
+    pub fn explain(&self, model: &str, version: Option<u64>) -> Result<Explanation, EngineError> {
+        let version = version.map_or(Version::Serving, Version::Number);
+        Ok(self.engine.model(model, version)?.explain())
     }
 
     /// Bytes that all invocations hold at present.

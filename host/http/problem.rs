@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     account::Holder,
-    function::{BodyError, InferError, InvokeError, SandboxError},
+    function::{BodyError, EngineError, InferError, InvokeError, SandboxError},
 };
 
 /// An error as the caller sees it.
@@ -31,13 +31,14 @@ pub(super) struct Problem {
 }
 
 /// Codes with status and title, in the order of DESIGN section 8.
-const TABLE: [(&str, u16, &str); 26] = [
+const TABLE: [(&str, u16, &str); 27] = [
     ("bad-request", 400, "The request is malformed"),
     ("unauthenticated", 401, "A token is needed"),
     ("forbidden", 403, "This is not allowed"),
     ("not-found", 404, "There is nothing here"),
     ("function-not-found", 404, "There is no such function"),
     ("revision-not-found", 404, "The function has no such ready revision"),
+    ("model-not-found", 404, "There is no such model"),
     ("method-not-allowed", 405, "The method is not allowed here"),
     ("body-too-large", 413, "The body is too large"),
     ("too-many-rows", 413, "The request brings too many rows"),
@@ -106,6 +107,17 @@ impl Problem {
             problem.pointer.clone_from(&rejection.pointer);
         }
         problem
+    }
+
+    /// Why an operator did not get the model that was asked for.
+    pub(super) fn of_model(error: &EngineError, request_id: &str) -> Self {
+        let code = match error {
+            EngineError::NotFound { .. } => "model-not-found",
+            EngineError::Reference(_) => "bad-request",
+            EngineError::Failed { .. } => "model-unavailable",
+            EngineError::Config(_) | EngineError::Repository { .. } => "internal",
+        };
+        Self::new(code, error.to_string(), request_id)
     }
 
     /// The document.
