@@ -19,7 +19,7 @@ const DEFAULT_FILE: &str = "tenon.toml";
 const PREFIX: &str = "TENON_";
 const SEPARATOR: &str = "__";
 /// Variables that are flags, or somebody else's (the command line's, the tests').
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 14] = [
     "CA",
     "CONFIG",
     "LISTEN",
@@ -30,6 +30,9 @@ const KNOWN: [&str; 11] = [
     "LOG",
     "LIBTORCH",
     "HOST",
+    "CONTROL",
+    "ADMIN_TOKEN",
+    "KEY",
     "TEST_ALL",
 ];
 

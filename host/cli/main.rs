@@ -7,6 +7,8 @@
 mod bench;
 mod client;
 mod completions;
+#[allow(dead_code, reason = "its first users come with the next commits")]
+mod control;
 mod doctor;
 mod failure;
 mod functions;
