@@ -1,6 +1,7 @@
 //! The engine over the fake backend: real threads, a real queue, no libtorch. Waits are on conditions, never on time.
 
 mod ends;
+mod explain;
 mod serving;
 
 use std::{fs, path::Path, sync::Arc, time::Instant};
