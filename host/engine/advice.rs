@@ -35,8 +35,8 @@ const COMPARABLE_MS: f64 = 1.0;
 pub struct Settings {
     /// Rows of a batch.
     pub max_batch_size: usize,
-    /// Padded elements of a batch.
-    pub max_batch_elements: u64,
+    /// Padded elements of a batch, where they are bounded.
+    pub max_batch_elements: Option<u64>,
     /// Predicted time of a batch.
     pub max_batch_ms: f64,
     /// How long a free lane waits for company.
@@ -163,11 +163,11 @@ fn slower_than_predicted(figures: &Figures, _: &Settings) -> Option<Advice> {
 fn padding(figures: &Figures, settings: &Settings) -> Option<Advice> {
     let says =
         format!("{} of the work is padding: rows that share a batch differ in length.", percent(figures.padding_share));
-    let next = format!(
-        "Send rows of similar length together, or lower max_batch_elements ({}), so that long rows go with fewer \
-         others.",
-        settings.max_batch_elements
-    );
+    let lower = match settings.max_batch_elements {
+        Some(elements) => format!("lower max_batch_elements ({elements})"),
+        None => "set max_batch_elements".into(),
+    };
+    let next = format!("Send rows of similar length together, or {lower}, so that long rows go with fewer others.");
     (figures.padding_share >= MUCH_PADDING).then(|| new("padding", says, next))
 }
 
@@ -211,11 +211,11 @@ fn closed_by_time(figures: &Figures, settings: &Settings) -> Option<Advice> {
 }
 
 fn closed_by_elements(figures: &Figures, settings: &Settings) -> Option<Advice> {
+    let most = settings.max_batch_elements?;
     let says = format!(
-        "{} of the batches are closed because one more row would pad them beyond {} elements (max_batch_elements), \
-         with {:.1} rows.",
+        "{} of the batches are closed because one more row would pad them beyond {most} elements \
+         (max_batch_elements), with {:.1} rows.",
         percent(figures.closed("elements")),
-        settings.max_batch_elements,
         figures.rows_mean
     );
     let next = "If the device has memory for it, raise max_batch_elements; shorter rows do the same.";

@@ -146,7 +146,7 @@ pub(super) fn explain(
     let (now, batches) = (Instant::now(), history.batches());
     let settings = Settings {
         max_batch_size: manifest.max_batch_size,
-        max_batch_elements: manifest.max_batch_elements,
+        max_batch_elements: Some(manifest.max_batch_elements).filter(|most| *most < u64::MAX),
         max_batch_ms: ms(manifest.max_batch),
         max_queue_delay_ms: ms(manifest.max_queue_delay),
         max_queue_size: manifest.max_queue_size,

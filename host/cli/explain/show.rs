@@ -43,12 +43,11 @@ fn title(document: &Value) -> String {
     let name = printable(&format!("{}@{}", cell(document, "model"), cell(document, "version")));
     let mut line = format!("{bold}{name}{bold:#} on {}: ", printable(&cell(document, "device")));
     line.push_str(&counted(of["lanes"].as_u64().unwrap_or(0), "lane"));
-    line.push_str(&format!(
-        ", batches of at most {} rows, {} elements and {}",
-        cell(of, "max_batch_size"),
-        cell(of, "max_batch_elements"),
-        time(&of["max_batch_ms"])
-    ));
+    line.push_str(&format!(", batches of at most {} rows", cell(of, "max_batch_size")));
+    if !of["max_batch_elements"].is_null() {
+        line.push_str(&format!(", {} elements", cell(of, "max_batch_elements")));
+    }
+    line.push_str(&format!(" and {}", time(&of["max_batch_ms"])));
     if of["max_queue_delay_ms"].as_f64().is_some_and(|delay| delay > 0.0) {
         line.push_str(&format!(" after at most {}", time(&of["max_queue_delay_ms"])));
     }

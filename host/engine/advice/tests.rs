@@ -7,7 +7,7 @@ use super::*;
 fn settings() -> Settings {
     Settings {
         max_batch_size: 32,
-        max_batch_elements: 4096,
+        max_batch_elements: Some(4096),
         max_batch_ms: 250.0,
         max_queue_delay_ms: 0.0,
         max_queue_size: 256,
@@ -50,7 +50,7 @@ fn closed(reason: &'static str) -> BTreeMap<&'static str, f64> {
 #[test]
 fn each_rule_speaks_of_what_it_is_for_and_of_nothing_else() {
     let delay = Settings { max_queue_delay_ms: 5.0, ..settings() };
-    let cases: [(&str, Figures, Settings, &str); 19] = [
+    let cases: [(&str, Figures, Settings, &str); 20] = [
         ("fine", well(), settings(), "6.0 rows, callers wait 60 ms (p95) and lanes are busy 50 %"),
         ("no-batches", Figures::default(), settings(), "no batch has run"),
         ("fine few-batches", Figures { batches: 7, ..well() }, settings(), "only 7 batches"),
@@ -84,6 +84,12 @@ fn each_rule_speaks_of_what_it_is_for_and_of_nothing_else() {
             "",
         ),
         ("padding", Figures { padding_share: 0.43, ..well() }, settings(), "43 % of the work is padding"),
+        (
+            "padding",
+            Figures { padding_share: 0.43, ..well() },
+            Settings { max_batch_elements: None, ..settings() },
+            "or set max_batch_elements, so",
+        ),
         (
             "delay",
             Figures { reasons: closed("deadline"), alone_share: 0.7, ..well() },
