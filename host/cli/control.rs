@@ -81,7 +81,6 @@ impl Control {
     }
 
     /// Fetches a JSON document.
-    #[allow(dead_code, reason = "for commands that only look")]
     pub(crate) fn get(&self, path: &str) -> Result<Value, Failure> {
         self.json(Question::get(path))
     }

@@ -9,6 +9,7 @@ mod client;
 mod completions;
 mod control;
 mod doctor;
+mod explain;
 mod failure;
 mod functions;
 mod inspect;
@@ -66,6 +67,8 @@ enum Subcommands {
     Models(models::ModelsFlags),
     /// List the functions that can be invoked
     Functions(models::ListFlags),
+    /// Say why a model batches as it does, and what to do about it
+    Explain(explain::ExplainFlags),
     /// Show what a plugin's component asks for, and whether a host would take it
     Inspect(inspect::InspectFlags),
     /// Check this machine and the host, and say what to do
@@ -107,6 +110,7 @@ fn run(cli: &Cli) -> Result<(), Stop> {
         Subcommands::Serve(flags) => serve::run(flags),
         Subcommands::Invoke(flags) => invoke::run(&cli.host()?, flags),
         Subcommands::Bench(flags) => bench::run(&cli.host()?, flags),
+        Subcommands::Explain(flags) => explain::run(&cli.host()?, flags),
         Subcommands::Inspect(flags) => inspect::run(flags),
         Subcommands::Models(flags) => models::run(&cli.host()?, flags),
         Subcommands::Functions(flags) => functions::run(&cli.host()?, flags),

@@ -13,6 +13,7 @@ use super::{
     backend::{BackendError, Cause, Instance, Short},
     batch::{Batch, Row},
     error::InferError,
+    history::{Past, Waited},
     lane::{Ground, unwinding},
     model::MEMORY_RETRY,
     queue::{Formed, bucket},
@@ -80,6 +81,8 @@ pub(super) struct Runner<'a> {
     ground: &'a Ground,
     number: usize,
     instance: Box<dyn Instance>,
+    /// Times that rows of the present batch were given to the instance.
+    runs: usize,
     /// Whether there is no instance any more.
     broken: bool,
 }
@@ -87,7 +90,7 @@ pub(super) struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// The lane of this number.
     pub(super) fn new(ground: &'a Ground, number: usize, instance: Box<dyn Instance>) -> Self {
-        Self { ground, number, instance, broken: false }
+        Self { ground, number, instance, runs: 0, broken: false }
     }
 }
 
@@ -95,17 +98,19 @@ impl Runner<'_> {
     /// Runs batches until the model is stopped, or until there is no instance any more; tells whether there is one.
     pub(super) fn run(&mut self) -> bool {
         while !self.broken
-            && let Some(mut formed) = self.ground.waiting.next_batch()
+            && let Some((mut formed, waited)) = self.ground.waiting.next_batch()
         {
             let settling = self.ground.waiting.settling(std::mem::take(&mut formed.bill));
             let mut batch = InBatch { ground: self.ground, formed, answers: Vec::new() };
-            self.run_batch(&batch.formed, &mut batch.answers);
+            let past = self.run_batch(&batch.formed, waited, &mut batch.answers);
             drop(settling);
+            drop(batch);
+            self.ground.history.note(past);
         }
         !self.broken
     }
 
-    fn run_batch(&mut self, formed: &Formed<Arc<Ticket>>, answers: &mut Vec<Completion>) {
+    fn run_batch(&mut self, formed: &Formed<Arc<Ticket>>, waited: Waited, answers: &mut Vec<Completion>) -> Past {
         let begun = Instant::now();
         let metrics = &self.ground.metrics;
         for (ticket, _) in &formed.rows {
@@ -117,16 +122,19 @@ impl Runner<'_> {
         let span = span(&formed.rows, begun);
         // Models come and go, and with them what is left for a lane.
         self.instance.limit_memory(self.ground.memory.1.lane_bytes());
+        self.runs = 0;
         self.run_rows(&formed.rows, answers);
         let time = begun.elapsed();
         self.ground.waiting.pace(time, formed.rows.len());
         self.charge(formed, time);
+        let past = Past { lane: self.number, runs: self.runs, time, waited, ..Past::of(formed, begun) };
         let padding_ratio = formed.padding_ratio();
         metrics.padding_ratio.observe(padding_ratio);
         if let Some(span) = span {
             let (model, lane) = (self.ground.model.clone(), self.number);
             span.end(BatchFacts { model, lane, rows: formed.rows.len(), reason: formed.reason.name(), padding_ratio });
         }
+        past
     }
 
     /// Runs rows together. If they throw, or if it is too much for the memory, each half runs on its own, until the rows
@@ -180,6 +188,7 @@ impl Runner<'_> {
     }
 
     fn try_rows(&mut self, rows: &Rows, answers: &mut Vec<Completion>) -> Result<(), BackendError> {
+        self.runs += 1;
         let plan = &*self.ground.plan;
         let views: Vec<Row<'_>> = rows.iter().map(|(ticket, index)| ticket.row(*index)).collect();
         let batch = Batch::new(plan, &views);

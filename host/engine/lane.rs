@@ -6,6 +6,7 @@
 
 use std::{
     any::Any,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -21,6 +22,7 @@ use super::{
     budget::Share,
     ceiling::Ceiling,
     error::LoadError,
+    history::History,
     instance::Runner,
     waiting::Waiting,
     warm_up,
@@ -41,8 +43,16 @@ pub(super) struct Ground {
     pub(super) memory: (Arc<Ceiling>, Arc<Share>),
     /// Where the batches come from.
     pub(super) waiting: Arc<Waiting>,
+    /// Where they are remembered.
+    pub(super) history: Arc<History>,
     /// Where they are counted.
     pub(super) metrics: ModelMetrics,
+}
+
+impl fmt::Debug for Ground {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ground").field("model", &self.model).finish_non_exhaustive()
+    }
 }
 
 /// A running lane, as its owner holds it.

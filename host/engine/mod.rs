@@ -6,6 +6,7 @@
 //! The way of a row: `Model::infer` → `check` → `ticket` → `waiting` (the lock around `queue`, the policy) → `instance`
 //! (a lane's thread) → `batch` → `backend` → back into its `ticket` → `Pending::outputs`.
 
+mod advice;
 mod backend;
 mod batch;
 mod budget;
@@ -14,7 +15,10 @@ mod ceiling;
 mod change;
 mod check;
 mod error;
+mod explain;
 pub mod fake;
+mod figures;
+mod history;
 mod instance;
 mod lane;
 mod manifest;
@@ -49,6 +53,7 @@ pub use catalogue::{Failure, ModelState, ModelStatus};
 pub use change::Change;
 pub use check::ContractError;
 pub use error::{ChangeError, EngineError, InferError, LoadError};
+pub use explain::Explanation;
 pub use manifest::signature;
 pub use model::{Model, Pending};
 pub use reference::{ModelReference, Version};

@@ -11,11 +11,12 @@ use tokio::sync::oneshot;
 
 use super::{
     Config, WarmUp,
-    backend::{Backend, BackendError, Instance},
+    backend::{Backend, BackendError, Instance, Loaded},
     budget::{Budget, Share, TooLittle},
     ceiling::Ceiling,
     check,
     error::{InferError, LoadError},
+    explain::{Explanation, explain},
     lane::{Ground, Lane},
     manifest::Manifest,
     profile::{Key, Profile, Sample},
@@ -44,12 +45,11 @@ pub struct Model {
     digests: Vec<String>,
     folder: PathBuf,
     manifest: Manifest,
-    waiting: Arc<Waiting>,
+    profile: Arc<Profile>,
+    /// What its lanes work on; they hold no model.
+    ground: Arc<Ground>,
     lanes: Mutex<Vec<Lane>>,
     instances: usize,
-    share: Arc<Share>,
-    ceiling: Arc<Ceiling>,
-    weight_bytes: u64,
 }
 
 /// When a request that a device has no memory for should come again.
@@ -91,31 +91,12 @@ impl Model {
         let too_little = |error: TooLittle| LoadError::Memory { file: file.clone(), detail: error.to_string() };
         share.settle(profile.smallest_row_bytes()).map_err(too_little)?;
         let profile = Arc::new(profile);
-        let largest = (manifest.max_batch_size, manifest.plan.maxima.iter().product());
-        let ceiling = Ceiling::new(Some(profile.clone()), Some(share.clone()), largest);
-        let limits = Limits {
-            rows: manifest.max_batch_size,
-            elements: manifest.max_batch_elements,
-            time: manifest.max_batch,
-            delay: manifest.max_queue_delay,
-            profile: Some(profile),
-            buckets: manifest.plan.buckets.clone(),
-            ceiling: Some(ceiling.clone()),
-        };
-        let waiting = Waiting::new(&found.name, limits, manifest.max_queue_size, instances, metrics.clone());
-        let first_row = warm_up::shapes(&manifest.buckets).swap_remove(0);
-        let (model, plan) = (found.name.clone(), manifest.plan.clone());
-        let (weight_bytes, memory) = (loaded.weight_bytes(), (ceiling.clone(), share.clone()));
-        let ground = Ground { model, plan, loaded, first_row, memory, waiting: waiting.clone(), metrics };
-        let ground = Arc::new(ground);
+        let ground = Arc::new(ground(found, &manifest, (loaded, share), (&profile, instances), metrics));
         let lanes: Result<Vec<_>, _> = (0..instances).map(|number| Lane::start(&ground, number)).collect();
         // Lanes that did start must not wait for rows that never come.
-        let lanes = lanes.inspect_err(|_| waiting.close())?;
+        let lanes = Mutex::new(lanes.inspect_err(|_| ground.waiting.close())?);
         let (name, folder) = (found.name.clone(), found.version(version));
-        let lanes = Mutex::new(lanes);
-        let model =
-            Self { name, version, digests, folder, manifest, waiting, lanes, instances, share, ceiling, weight_bytes };
-        Ok(Arc::new(model))
+        Ok(Arc::new(Self { name, version, digests, folder, manifest, profile, ground, lanes, instances }))
     }
 
     /// The name of its folder in the repository.
@@ -155,7 +136,7 @@ impl Model {
 
     /// How many rows wait.
     pub fn queue_rows(&self) -> usize {
-        self.waiting.rows()
+        self.ground.waiting.rows()
     }
 
     /// How many rows may wait.
@@ -170,22 +151,28 @@ impl Model {
 
     /// What its weights hold on the device; 0 where nobody counts.
     pub fn weight_bytes(&self) -> u64 {
-        self.weight_bytes
+        self.ground.loaded.weight_bytes()
     }
 
     /// How many of its largest rows may share a batch now.
     pub fn safe_batch_size(&self) -> usize {
-        self.ceiling.safe_rows(self.manifest.plan.maxima.iter().product(), self.manifest.max_batch_size)
+        self.ground.memory.0.safe_rows(self.manifest.plan.maxima.iter().product(), self.manifest.max_batch_size)
+    }
+
+    /// Why it batches as it does: its last batches, what would run now, and what follows.
+    pub fn explain(&self) -> Explanation {
+        let named = (self.name.clone(), self.version, self.device());
+        explain(named, (&self.manifest, self.instances), &self.profile, (&self.ground.history, &self.ground.waiting))
     }
 
     /// Admission: refuses while the queue has no room for the tenant or the device's memory is nearly used up, before a
     /// request's body is read.
     pub fn room(&self, tenant: &str, standing: Standing) -> Result<(), InferError> {
-        if self.share.is_short() {
+        if self.ground.memory.1.is_short() {
             let detail = "the device's memory is nearly used up".into();
             return Err(InferError::DeviceMemory { model: self.name.clone(), detail, retry_after: Some(MEMORY_RETRY) });
         }
-        self.waiting.room(tenant, standing)
+        self.ground.waiting.room(tenant, standing)
     }
 
     /// Checks every row against the signature, charges the outputs to the invocation, then queues all rows or none.
@@ -202,20 +189,20 @@ impl Model {
         if rows > limit {
             return Err(InferError::TooManyRows { model: self.name.clone(), rows, limit });
         }
-        self.waiting.room(&invocation.tenant, invocation.standing)?;
+        self.ground.waiting.room(&invocation.tenant, invocation.standing)?;
         let contract = |violation| InferError::Contract { model: self.name.clone(), violation };
         let checked = check::check(plan, inputs).map_err(contract)?;
         let queued = Instant::now();
         let give_up = queued + self.manifest.queue_timeout;
         let (ticket, answer) = Ticket::new(plan, checked, charges, invocation, queued)?;
         let ticket = Arc::new(ticket);
-        self.waiting.submit(&ticket, give_up)?;
+        self.ground.waiting.submit(&ticket, give_up)?;
         Ok(Pending { model: self.clone(), ticket, answer, give_up, answered: false })
     }
 
     /// Admits nothing more and answers what waits; `join` waits for the lanes.
     pub(super) fn close(&self) {
-        self.waiting.close();
+        self.ground.waiting.close();
     }
 
     /// Waits for the lanes' last batches, at most until then.
@@ -228,7 +215,38 @@ impl Model {
 impl Drop for Model {
     fn drop(&mut self) {
         // Lanes hold no model: when its last user lets go, they end after the batch that they are in.
-        self.waiting.close();
+        self.ground.waiting.close();
+    }
+}
+
+/// What the lanes of a model work on: its queue with the limits of a batch, and what it is remembered by.
+fn ground(
+    found: &Found,
+    manifest: &Manifest,
+    (loaded, share): (Arc<dyn Loaded>, Arc<Share>),
+    (profile, instances): (&Arc<Profile>, usize),
+    metrics: ModelMetrics,
+) -> Ground {
+    let largest = (manifest.max_batch_size, manifest.plan.maxima.iter().product());
+    let ceiling = Ceiling::new(Some(profile.clone()), Some(share.clone()), largest);
+    let limits = Limits {
+        rows: manifest.max_batch_size,
+        elements: manifest.max_batch_elements,
+        time: manifest.max_batch,
+        delay: manifest.max_queue_delay,
+        profile: Some(profile.clone()),
+        buckets: manifest.plan.buckets.clone(),
+        ceiling: Some(ceiling.clone()),
+    };
+    Ground {
+        model: found.name.clone(),
+        plan: manifest.plan.clone(),
+        loaded,
+        first_row: warm_up::shapes(&manifest.buckets).swap_remove(0),
+        memory: (ceiling, share),
+        waiting: Waiting::new(&found.name, limits, manifest.max_queue_size, instances, metrics.clone()),
+        history: Arc::default(),
+        metrics,
     }
 }
 
@@ -282,7 +300,7 @@ impl Pending {
     pub async fn outputs(mut self) -> Result<Outputs, InferError> {
         let answer = match tokio::time::timeout_at(self.give_up.into(), &mut self.answer).await {
             Ok(answer) => answer,
-            Err(_) if self.model.waiting.give_up(&self.ticket) => {
+            Err(_) if self.model.ground.waiting.give_up(&self.ticket) => {
                 self.spent(self.ticket.queued().elapsed(), Duration::ZERO, Vec::new());
                 self.answered = true;
                 return Err(InferError::QueueTimeout { model: self.model.name.clone() });
@@ -324,7 +342,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !self.answered {
-            self.model.waiting.withdraw(&self.ticket);
+            self.model.ground.waiting.withdraw(&self.ticket);
             if self.ticket.invocation.record.is_some() {
                 // Where an invocation was stuck when it was given up is what its trace is looked at for.
                 let (now, (started, batches)) = (Instant::now(), self.ticket.so_far());

@@ -137,6 +137,11 @@ impl Profile {
         Self { form: FORM, key, curves, is_whole: true }
     }
 
+    /// What was measured, by elements, ascending.
+    pub(super) fn curves(&self) -> &[Curve] {
+        &self.curves
+    }
+
     /// The curve that speaks for rows of so many elements, and by how much they are beyond it. Between two buckets the
     /// larger one speaks; beyond the last, in proportion.
     fn curve(&self, elements: u64) -> Option<(&Curve, f64)> {

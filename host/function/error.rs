@@ -8,7 +8,10 @@ use crate::{
 };
 
 // Whoever reads an `InvokeError` to its end meets these, without having to know the rooms they come from.
-pub use crate::{engine::InferError, sandbox::SandboxError};
+pub use crate::{
+    engine::{EngineError, InferError},
+    sandbox::SandboxError,
+};
 
 use super::body::BodyError;
 

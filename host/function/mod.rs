@@ -21,7 +21,7 @@ mod table;
 
 pub use admission::Admission;
 pub use body::{Body, BodyError};
-pub use error::{InferError, InvokeError, SandboxError};
+pub use error::{EngineError, InferError, InvokeError, SandboxError};
 pub use folder::{Folder, LOOK_EVERY};
 pub use listing::ModelListing;
 pub use manifest::{Manifest, ManifestError};

@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, time::timeout_at};
 use tracing::Instrument;
 
 use super::{
-    Admission, Body, Functions, InvokeError, ModelControl, ModelError,
+    Admission, Body, EngineError, Functions, InvokeError, ModelControl, ModelError,
     attached::attach,
     body::{self, ReadError},
     ending::{Ending, log},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     account::{Account, Kind, Used},
-    engine::Engine,
+    engine::{Engine, Explanation, Version},
     invocation::{Invocation, Request, Response, Stage},
     sandbox::Assignment,
     telemetry::{Report, Telemetry, TraceContext},
@@ -125,6 +125,12 @@ impl Runtime {
     ) -> Result<Vec<ModelListing>, ModelError> {
         let models = self.models.unload(name, version, force).await?;
         Ok(models.into_iter().map(ModelListing::whole).collect())
+    }
+
+    /// Why a model batches as it does: this version of it, or the one that serves.
+    pub fn explain(&self, model: &str, version: Option<u64>) -> Result<Explanation, EngineError> {
+        let version = version.map_or(Version::Serving, Version::Number);
+        Ok(self.engine.model(model, version)?.explain())
     }
 
     /// Bytes that all invocations hold at present.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     Extension, Json, Router,
     body::Body,
-    extract::State,
+    extract::{Path, RawQuery, State, rejection::PathRejection},
     http::{HeaderMap, Request, Response, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::IntoResponse as _,
@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::{
     data::{nothing_here, wrong_method},
+    explain,
     handle::{Head, text},
     health, models,
     problem::Problem,
@@ -48,6 +49,7 @@ pub fn router(runtime: Arc<Runtime>, telemetry: Arc<Telemetry>, token: Token, lo
         .route("/admin/v1/models", get(models::list))
         .route("/admin/v1/models/{model}/load", post(models::load))
         .route("/admin/v1/models/{model}/unload", post(models::unload))
+        .route("/admin/v1/models/{model}/explain", get(explain))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(control.clone(), guard))
@@ -92,6 +94,29 @@ async fn metrics(State(control): State<Arc<Control>>) -> Response<Body> {
 
 async fn figures(State(control): State<Arc<Control>>) -> Response<Body> {
     Json(health::figures(&control.runtime, &control.telemetry, control.started.elapsed())).into_response()
+}
+
+/// Why a model batches as it does: `?version=3`, or the one that serves.
+async fn explain(
+    State(control): State<Arc<Control>>,
+    Extension(head): Extension<Head>,
+    model: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    let Ok(Path(model)) = model else {
+        let detail = "the model's name in the path is not UTF-8";
+        return Problem::new("model-not-found", detail, &head.id).into_response();
+    };
+    let explained = explain::version(query.as_deref())
+        .map_err(|detail| Problem::new("bad-request", detail, &head.id))
+        .and_then(|version| {
+            let refused = |error| Problem::of_model(&error, &head.id);
+            control.runtime.explain(&model, version).map_err(refused)
+        });
+    match explained {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// Refuses new invocations from now on; the process stays until it is told to end.

@@ -7,6 +7,7 @@ mod answer;
 mod connection;
 mod control;
 mod data;
+mod explain;
 mod handle;
 mod health;
 mod incoming;

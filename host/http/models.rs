@@ -92,6 +92,6 @@ async fn order<T: DeserializeOwned + Default>(
 fn answer(changed: Result<Vec<ModelListing>, ModelError>, head: &Head) -> Response<Body> {
     match changed {
         Ok(models) => Json(json!({ "models": models })).into_response(),
-        Err(error) => Problem::of_model(&error, &head.id).into_response(),
+        Err(error) => Problem::of_change(&error, &head.id).into_response(),
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     account::Holder,
-    function::{BodyError, InferError, InvokeError, ModelError, SandboxError},
+    function::{BodyError, EngineError, InferError, InvokeError, ModelError, SandboxError},
 };
 
 /// An error as the caller sees it.
@@ -113,7 +113,7 @@ impl Problem {
     }
 
     /// Why models were not changed. Operators read this: it may name the host's files.
-    pub(super) fn of_model(error: &ModelError, request_id: &str) -> Self {
+    pub(super) fn of_change(error: &ModelError, request_id: &str) -> Self {
         let code = match error {
             ModelError::NotFound(_) => "model-not-found",
             ModelError::Refused(_) | ModelError::Misfit(_) => "model-refused",
@@ -124,6 +124,17 @@ impl Problem {
         let mut problem = Self::new(code, error.to_string(), request_id);
         problem.retry_after = matches!(error, ModelError::Busy(_)).then_some(MODEL_RETRY);
         problem
+    }
+
+    /// Why an operator did not get the model that was asked for.
+    pub(super) fn of_model(error: &EngineError, request_id: &str) -> Self {
+        let code = match error {
+            EngineError::NotFound { .. } => "model-not-found",
+            EngineError::Reference(_) => "bad-request",
+            EngineError::Failed { .. } | EngineError::Unloaded { .. } => "model-unavailable",
+            EngineError::Config(_) | EngineError::Repository { .. } => "internal",
+        };
+        Self::new(code, error.to_string(), request_id)
     }
 
     /// The document.

@@ -7,6 +7,7 @@ mod copy;
 mod forward;
 mod instance;
 mod neighbour;
+mod overload;
 mod peers;
 mod place;
 mod process;
@@ -22,13 +23,14 @@ use std::{path::Path, process::ExitCode, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is measured, by name.
-const PARTS: [(&str, fn()); 9] = [
+const PARTS: [(&str, fn()); 10] = [
     ("instance", instance::measure),
     ("copy", copy::measure),
     ("scaling", scaling::measure),
     ("empty", requests::empty),
     ("identity", requests::identity),
     ("neighbour", neighbour::measure),
+    ("overload", overload::measure),
     ("forward", forward::measure),
     ("start", start::measure),
     ("peers", peers::measure),

@@ -51,7 +51,7 @@ impl Client {
 }
 
 /// The head, and head and body together, once the head is there.
-fn length(buffer: &[u8]) -> Option<(usize, usize)> {
+pub(crate) fn length(buffer: &[u8]) -> Option<(usize, usize)> {
     let head = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let text = std::str::from_utf8(&buffer[..head]).ok()?;
     let body = text.lines().find_map(|line| line.strip_prefix("content-length: "))?.parse::<usize>().ok()?;

@@ -22,6 +22,7 @@ mod crafted;
 mod deadline;
 mod drain;
 mod errors;
+mod explain;
 mod exporter;
 mod figures;
 mod folder;

@@ -1,5 +1,7 @@
 //! Too much at once: whoever cannot be served is told so at the door, with `Retry-After`, and whoever came in is served.
 
+use std::time::{Duration, Instant};
+
 use futures_util::future::join_all;
 
 use tenon_host::config::Config;
@@ -31,6 +33,35 @@ async fn a_full_queue() {
     host.all_back_to_zero().await;
     assert_eq!(host.batches("slow") as usize, served.len());
     assert_eq!(host.call("probe/slow", "").await.status, 200);
+}
+
+/// A row that waits for company keeps the queue full, for as long as the test wants.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_waits_for_no_body_and_runs_no_guest() {
+    const REFUSED: usize = 8;
+    let changes = [
+        ("max_queue_delay_ms = 0", "max_queue_delay_ms = 60000"),
+        ("max_queue_size = 256", "max_queue_size = 1"),
+        ("queue_timeout_ms = 2000", "queue_timeout_ms = 60000"),
+    ];
+    let host = TestHost::new().changed_model("identity", &changes).functions(&["identity"]).start().await;
+    let row = [0; 64];
+    let head = "POST /v1/functions/test/identity HTTP/1.1\r\ncontent-length: 64";
+    let holder = Raw::begin(&host, head, &row).await;
+    eventually("the queue is full", async || host.metric("tenon_queue_rows{model=\"identity\"}") == 1.0).await;
+    let mut times = Vec::new();
+    for _ in 0..REFUSED {
+        let begun = Instant::now();
+        // Half a body: a host that waits for the rest answers never.
+        let answer = Raw::begin(&host, head, &row[..32]).await.answer().await.expect("an answer comes");
+        times.push(begun.elapsed());
+        is_shed(&answer, 429, "queue-full");
+        assert!(answer.header("server-timing").starts_with("total;dur="), "a stage ran");
+    }
+    // How long it takes is what `make bench BENCH=overload` says; here, that it waits for nothing.
+    assert!(times.iter().min() < Some(&Duration::from_millis(200)), "{times:?}");
+    drop(holder);
+    host.all_back_to_zero().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

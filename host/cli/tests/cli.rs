@@ -16,7 +16,12 @@ use tempfile::TempDir;
 /// The program with nothing of this environment that could change what it does.
 fn tenon(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tenon"));
-    command.args(arguments).env_remove("TENON_HOST").env_remove("TENON_LIBTORCH").stdin(Stdio::null());
+    command
+        .args(arguments)
+        .env_remove("TENON_HOST")
+        .env_remove("TENON_CONTROL")
+        .env_remove("TENON_LIBTORCH")
+        .stdin(Stdio::null());
     command
 }
 
@@ -206,6 +211,34 @@ fn models_are_changed_by_the_control_plane_with_its_token() {
     assert!(stderr(&output).contains("--data") && !stderr(&output).contains("tenon_admin_7"), "{}", stderr(&output));
     let nobody = tenon(&["models", "load", "a/b"]).env("TENON_ADMIN_TOKEN", "t").output().unwrap();
     assert_eq!(nobody.status.code(), Some(2), "{}", stderr(&nobody));
+}
+
+#[test]
+fn an_explanation_is_asked_of_the_control_plane_with_the_token() {
+    let explain = |answer: &[u8], arguments: &[&str]| {
+        let (address, server) = answering(answer);
+        let address = address.to_string();
+        let mut command = tenon(&["explain"]);
+        command.args(arguments).args(["--control", &address]).env("TENON_ADMIN_TOKEN", "tenon_admin_0");
+        (command.output().unwrap(), server.join().unwrap())
+    };
+    let json = "content-type: application/json\r\n";
+    let body = br#"{"model":"minilm","version":3,"batches":[],"advice":[{"code":"no-batches","says":"No batch.","next":"Invoke."}]}"#;
+    let (output, asked) = explain(&http("200 OK", json, body), &["minilm@3"]);
+    assert!(asked.starts_with("GET /admin/v1/models/minilm/explain?version=3 HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.contains("uthorization: Bearer tenon_admin_0\r\n"), "{asked}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.starts_with("minilm@3 on ") && said.ends_with("* No batch.\n  Invoke.\n"), "{said}");
+
+    let problem =
+        br#"{"code":"model-not-found","detail":"there is no model `x`; there are: minilm","request_id":"r-1"}"#;
+    let problem = http("404 Not Found", "content-type: application/problem+json\r\n", problem);
+    let (output, _) = explain(&problem, &["x", "--json"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(stderr(&output).contains("there are: minilm") && stderr(&output).contains("`tenon models`"), "{output:?}");
+
+    let output = tenon(&["explain", "minilm@3", "--version", "2"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
 }
 
 #[test]

@@ -206,7 +206,7 @@ struct Class<T> {
     tenants: Fair<Arc<str>>,
 }
 
-/// The rows that wait for one model.
+/// The rows that wait for one model. A copy can be played forward to see what would run.
 #[derive(Clone, Debug)]
 pub(super) struct Queue<T> {
     limits: Limits,
@@ -226,6 +226,11 @@ impl<T: Clone> Queue<T> {
     /// How many rows wait.
     pub(super) fn rows(&self) -> usize {
         self.rows
+    }
+
+    /// How many requests wait.
+    pub(super) fn requests(&self) -> usize {
+        self.classes.iter().flat_map(|class| class.flows.values()).map(VecDeque::len).sum()
     }
 
     /// Whether a tenant's request may come in while at most `most` rows should wait: while fewer do, and beyond that as long

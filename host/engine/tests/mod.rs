@@ -2,6 +2,7 @@
 
 mod changes;
 mod ends;
+mod explain;
 mod lanes;
 mod memory;
 mod serving;
