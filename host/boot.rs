@@ -82,8 +82,8 @@ pub async fn start_with(
     let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
     let account = deployer.host_account().clone();
     telemetry.watch(account.clone());
-    let runtime = Runtime::new((functions.clone(), admission.clone()), (engine.clone(), account), guests.handle());
-    let runtime = Arc::new(runtime);
+    let (rooms, places) = ((functions.clone(), admission.clone()), config.threads.guests());
+    let runtime = Arc::new(Runtime::new(rooms, (engine.clone(), account), (guests.handle(), places)));
     let (stop, stopped) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone()))];
     if let Some(path) = config.dev_functions.clone() {

@@ -35,6 +35,7 @@ mod limits;
 mod logs;
 mod overload;
 mod process;
+mod sharing;
 mod soak;
 mod spine;
 mod stopped;
