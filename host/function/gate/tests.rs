@@ -69,7 +69,8 @@ async fn all_work_ends_and_never_more_runs_than_there_are_places() {
     for (number, task) in tasks.into_iter().enumerate() {
         assert!(ended(task).await.is_ok() || number % 7 == 0);
     }
-    assert_eq!((running.1.load(SeqCst), gate.active.load(SeqCst)), (PLACES, 0));
+    let most = running.1.load(SeqCst);
+    assert!(most <= PLACES && gate.active.load(SeqCst) == 0, "{most} at once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
