@@ -4,6 +4,7 @@
 //! allocated and gives them back when it is dropped, so nothing can be held that no account shows.
 
 mod bytes;
+mod places;
 
 use std::{
     sync::{
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub use bytes::ChargedBytes;
+pub use places::{Place, Places};
 
 /// Whose limit it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,7 +84,7 @@ pub async fn start_with(
     telemetry.watch(account.clone());
     let models = ModelControl::new(engine.clone(), deployer.clone(), functions.clone());
     let rooms = ((functions.clone(), admission.clone()), (engine.clone(), account));
-    let runtime = Runtime::new(rooms.0, rooms.1, models, guests.handle());
+    let runtime = Runtime::new(rooms.0, rooms.1, models, (guests.handle(), config.threads.guests()));
     let runtime = Arc::new(runtime);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone()))];

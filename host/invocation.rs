@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
-    account::{Account, Charge},
+    account::{Account, Charge, Place},
     telemetry::{Gauge, Lap, Record, TraceContext},
     tenant::{Priority, Standing},
     tensor::Tensor,
@@ -32,6 +32,9 @@ pub enum Fault {
     /// Tenon, a model or the machine is wrong.
     Host,
 }
+
+/// Waits at the gate that one invocation gives a span each: one in many turns has more.
+const MAX_GATE_SPANS: u32 = 16;
 
 /// One run of a function for one request. Whatever works for it holds an `Arc` of this; when the last one lets go
 /// (a batch on the device may outlive the caller), its permit and its memory are free again.
@@ -62,22 +65,31 @@ pub struct Invocation {
     /// Set once its guest has held a thread for longer than others should wait: its work then moves to the threads
     /// that are there for that.
     long: AtomicBool,
+    stood: Stood,
     /// Its place among the host's invocations, free again when the last owner lets go.
     _permit: Option<Permit>,
+}
+
+/// How long it waited for its turns on the guests' threads.
+#[derive(Debug, Default)]
+struct Stood {
+    times: AtomicU32,
+    ns: AtomicU64,
 }
 
 /// A place among the host's invocations, counted in `tenon_invocations_in_flight` while it is held.
 #[derive(Debug)]
 pub struct Permit {
     _permit: OwnedSemaphorePermit,
+    _place: Place,
     in_flight: Gauge,
 }
 
 impl Permit {
-    /// Counts the place as taken.
-    pub fn new(permit: OwnedSemaphorePermit, in_flight: Gauge) -> Self {
+    /// Counts the place as taken; `place` is the same among those of its tenant.
+    pub fn new(permit: OwnedSemaphorePermit, place: Place, in_flight: Gauge) -> Self {
         in_flight.inc();
-        Self { _permit: permit, in_flight }
+        Self { _permit: permit, _place: place, in_flight }
     }
 }
 
@@ -109,6 +121,7 @@ impl Invocation {
             trace: TraceContext::default(),
             record: None,
             long,
+            stood: Stood::default(),
             _permit: None,
         }
     }
@@ -158,6 +171,20 @@ impl Invocation {
     /// Whether its guest holds threads for long.
     pub fn is_long(&self) -> bool {
         self.long.load(Relaxed)
+    }
+
+    /// Notes that its guest waited for its turn on the guests' threads.
+    pub fn stood(&self, start: Instant, end: Instant) {
+        self.stood.ns.fetch_add((end - start).as_nanos() as u64, Relaxed);
+        let times = self.stood.times.fetch_add(1, Relaxed);
+        if let Some(record) = self.record.as_ref().filter(|_| times < MAX_GATE_SPANS) {
+            record.lap(Lap::new("gate", start, end));
+        }
+    }
+
+    /// How long its guest waited for its turns, where it ever did.
+    pub fn has_stood(&self) -> Option<Duration> {
+        (self.stood.times.load(Relaxed) > 0).then(|| Duration::from_nanos(self.stood.ns.load(Relaxed)))
     }
 
     /// How long there is until the deadline.

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::{Call, InferError, InvokeError, snapshot::Snapshot};
 use crate::{
-    account::Holder,
+    account::{Holder, Place, Places},
     invocation::{Invocation, Permit},
     telemetry::{Record, Telemetry},
 };
@@ -62,17 +62,27 @@ impl Admission {
             let room = model.room(&snapshot.revision.tenant, snapshot.revision.standing);
             room.inspect_err(|error| self.telemetry.shed(reason(error)))?;
         }
-        let Ok(permit) = self.permits.clone().try_acquire_owned() else {
-            self.telemetry.shed("concurrency-limit");
-            return Err(InvokeError::Concurrency { limit: self.places, retry_after: self.retry_after });
-        };
         let revision = &snapshot.revision;
+        let (permit, place) =
+            self.place(&revision.tenant_places).inspect_err(|_| self.telemetry.shed("concurrency-limit"))?;
         let account = revision.tenant_account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
         let names = (revision.tenant.clone(), revision.function.clone());
-        let permit = Permit::new(permit, self.telemetry.in_flight().clone());
+        let permit = Permit::new(permit, place, self.telemetry.in_flight().clone());
         let invocation = Invocation::new(call.id.clone(), names, deadline, account).with_permit(permit);
         let invocation = invocation.of_revision(revision.number).ranked(revision.standing, call.priority);
         Ok(Arc::new(invocation.traced(call.trace, record)))
+    }
+
+    /// A place, of which a tenant may have as many as leave some to others.
+    fn place(&self, tenant: &Places) -> Result<(OwnedSemaphorePermit, Place), InvokeError> {
+        let (limit, retry_after) = (self.places, self.retry_after);
+        let free = self.permits.available_permits();
+        let place = tenant.take(free).map_err(|held| match free {
+            0 => InvokeError::Concurrency { limit, retry_after },
+            _ => InvokeError::TenantConcurrency { held, limit, retry_after },
+        })?;
+        let permit = self.permits.clone().try_acquire_owned();
+        Ok((permit.map_err(|_| InvokeError::Concurrency { limit, retry_after })?, place))
     }
 
     /// Where refusals and invocations are told.

@@ -4,7 +4,8 @@
 //!
 //! Work begins on the thread that read the request, because most guests need some 10 µs, and handing them to another
 //! thread and back costs several times that. A guest that has not paused after one to two milliseconds yields, and from
-//! then on its work is a task on the guests' own threads, where it keeps nobody from their connections.
+//! then on its work is a task on the guests' own threads, where it keeps nobody from their connections, and goes on in
+//! turns with others (`gate`). A tenant that has had more than those who wait there begins there, however short its work.
 
 use std::{
     pin::Pin,
@@ -17,11 +18,20 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
+use super::gate::{Gate, Gated};
 use crate::invocation::Invocation;
+
+/// Where long work goes on.
+pub(super) struct Guests {
+    /// The threads.
+    pub(super) threads: Handle,
+    /// Whose turn it is on them.
+    pub(super) gate: Arc<Gate>,
+}
 
 /// A caller's hold on the work for it: dropped with it.
 pub(super) struct Attached<F: Future> {
-    guests: Handle,
+    guests: Arc<Guests>,
     invocation: Arc<Invocation>,
     work: Work<F>,
 }
@@ -45,22 +55,35 @@ impl<T> Drop for Task<T> {
 }
 
 /// Ties the caller to `work`, which serves `invocation` and moves to the threads of `guests` if it proves to be long, or
-/// at once where that is `expected`.
+/// at once where that is `expected`, or where others wait there who have had less.
 pub(super) fn attach<F: Future<Output: Send + 'static> + Send + 'static>(
-    guests: &Handle,
+    guests: &Arc<Guests>,
     invocation: Arc<Invocation>,
     expected: bool,
     work: F,
 ) -> Attached<F> {
-    let work = if expected { Work::Moved(Task(guests.spawn(work))) } else { Work::Here(Box::pin(work)) };
+    let work = Box::pin(work);
+    let begins_there = expected || guests.gate.is_ahead(&invocation);
+    let work = if begins_there { Work::Moved(guests.spawn(&invocation, work)) } else { Work::Here(work) };
     Attached { guests: guests.clone(), invocation, work }
+}
+
+impl Guests {
+    fn spawn<F>(&self, invocation: &Arc<Invocation>, work: Pin<Box<F>>) -> Task<F::Output>
+    where
+        F: Future<Output: Send + 'static> + Send + 'static,
+    {
+        Task(self.threads.spawn(Gated::new(self.gate.clone(), invocation.clone(), work)))
+    }
 }
 
 impl<F: Future<Output: Send + 'static> + Send + 'static> Attached<F> {
     /// Goes on on the guests' threads with what has begun here.
     fn move_away(&mut self) -> &mut Task<F::Output> {
         if let Work::Here(work) = std::mem::replace(&mut self.work, Work::Gone) {
-            self.work = Work::Moved(Task(self.guests.spawn(work)));
+            // What it took so far was outside of all turns; from here on each is measured.
+            self.guests.gate.charge(&self.invocation);
+            self.work = Work::Moved(self.guests.spawn(&self.invocation, work));
         }
         match &mut self.work {
             Work::Moved(task) => task,
@@ -87,5 +110,13 @@ impl<F: Future<Output: Send + 'static> + Send + 'static> Future for Attached<F> 
             Work::Gone => return Poll::Pending,
         };
         Pin::new(&mut task.0).poll(context)
+    }
+}
+
+impl<F: Future> Drop for Attached<F> {
+    fn drop(&mut self) {
+        if let Work::Here(_) = self.work {
+            self.guests.gate.charge(&self.invocation);
+        }
     }
 }

@@ -56,6 +56,16 @@ pub enum InvokeError {
         /// When to come again.
         retry_after: Duration,
     },
+    /// The tenant runs as many of them as leave some to others.
+    #[error("this tenant has {held} invocations in progress, and the rest of the {limit} places are kept for others")]
+    TenantConcurrency {
+        /// How many it has.
+        held: usize,
+        /// How many places there are.
+        limit: usize,
+        /// When to come again.
+        retry_after: Duration,
+    },
     /// The host is stopping.
     #[error("this host is stopping")]
     Draining {
@@ -115,9 +125,11 @@ impl InvokeError {
             | Self::TooManyRows { .. } => Fault::Caller,
             Self::Contract(_) => Fault::Function,
             Self::Memory(over) if over.holder == Holder::Invocation => Fault::Function,
-            Self::Memory(_) | Self::Concurrency { .. } | Self::Draining { .. } | Self::Deadline { .. } => {
-                Fault::Capacity
-            }
+            Self::Memory(_)
+            | Self::Concurrency { .. }
+            | Self::TenantConcurrency { .. }
+            | Self::Draining { .. }
+            | Self::Deadline { .. } => Fault::Capacity,
             Self::Sandbox(error) => error.fault(),
             Self::Infer(error) => error.fault(),
             Self::Internal(_) => Fault::Host,

@@ -10,6 +10,7 @@ mod body;
 mod ending;
 mod error;
 mod folder;
+mod gate;
 mod listing;
 mod manifest;
 mod models;

@@ -15,7 +15,7 @@ use super::{
     snapshot::{Models, Snapshot},
 };
 use crate::{
-    account::{Account, Holder, Used},
+    account::{Account, Holder, Places, Used},
     engine::{Engine, EngineError, Model, ModelReference, Version},
     invocation::Invocation,
     sandbox::{Plugin, Refusal, Sandbox, TextModel, Tokenizers},
@@ -40,6 +40,7 @@ pub struct Revision {
     pub(super) plugin: Arc<Plugin>,
     pub(super) metrics: FunctionMetrics,
     pub(super) tenant_account: Arc<Account>,
+    pub(super) tenant_places: Arc<Places>,
     pub(super) standing: Standing,
     mean_time: MeanTime,
 }
@@ -121,6 +122,9 @@ pub(super) struct Missing {
     pub(super) misfit: bool,
 }
 
+/// What all revisions of a tenant share.
+type Tenant = (Arc<Account>, Arc<Places>);
+
 /// Makes revisions.
 pub struct Deployer {
     sandbox: Arc<Sandbox>,
@@ -129,7 +133,7 @@ pub struct Deployer {
     config: Config,
     host: Arc<Account>,
     tokenizers: Tokenizers,
-    tenants: Mutex<HashMap<String, Arc<Account>>>,
+    tenants: Mutex<HashMap<String, Tenant>>,
     standings: BTreeMap<String, Standing>,
 }
 
@@ -174,6 +178,7 @@ impl Deployer {
         let read = Manifest::read(manifest, &self.config)?;
         let models = self.bind(&read)?;
         let plugin = Arc::new(self.sandbox.compile(component)?);
+        let (tenant_account, tenant_places) = self.tenant(tenant);
         let revision = Revision {
             tenant: tenant.into(),
             function: function.into(),
@@ -181,7 +186,8 @@ impl Deployer {
             digest: digest(manifest, component),
             config: Arc::new(read.config.clone()),
             metrics: self.telemetry.function(tenant, function),
-            tenant_account: self.tenant_account(tenant),
+            tenant_account,
+            tenant_places,
             standing: self.standing(tenant),
             mean_time: MeanTime::default(),
             manifest: read,
@@ -245,9 +251,9 @@ impl Deployer {
         self.engine.changes()
     }
 
-    fn tenant_account(&self, tenant: &str) -> Arc<Account> {
+    fn tenant(&self, tenant: &str) -> Tenant {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || self.host.child(Holder::Tenant, self.config.tenant_memory_bytes);
+        let make = || (self.host.child(Holder::Tenant, self.config.tenant_memory_bytes), Arc::default());
         tenants.entry(tenant.to_owned()).or_insert_with(make).clone()
     }
 }

@@ -11,9 +11,10 @@ use tracing::Instrument;
 
 use super::{
     Admission, Body, EngineError, Functions, InvokeError, ModelControl, ModelError,
-    attached::attach,
+    attached::{Guests, attach},
     body::{self, ReadError},
     ending::{Ending, log},
+    gate::Gate,
     listing::ModelListing,
     snapshot::Snapshot,
     step,
@@ -74,17 +75,18 @@ pub struct Runtime {
     engine: Arc<Engine>,
     account: Arc<Account>,
     models: Arc<ModelControl>,
-    guests: Handle,
+    guests: Arc<Guests>,
 }
 
 impl Runtime {
-    /// `account` is the host's; `guests` are the threads to which long-running guests move.
+    /// `account` is the host's; `threads` are those to which long-running guests move, `places` how many there are.
     pub fn new(
         (functions, admission): (Arc<Functions>, Arc<Admission>),
         (engine, account): (Arc<Engine>, Arc<Account>),
         models: Arc<ModelControl>,
-        guests: Handle,
+        (threads, places): (Handle, usize),
     ) -> Self {
+        let guests = Arc::new(Guests { threads, gate: Gate::new(places) });
         Self { functions, admission, engine, account, models, guests }
     }
 
@@ -241,5 +243,8 @@ impl Drop for Accounted {
         let (metrics, account) = (&self.snapshot.revision.metrics, &self.invocation.account);
         metrics.cpu_guest.inc_by(account.spent(Used::Guest).as_secs_f64());
         metrics.cpu_host_call.inc_by(account.spent(Used::HostCall).as_secs_f64());
+        if let Some(stood) = self.invocation.has_stood() {
+            metrics.gate_wait.observe(stood.as_secs_f64());
+        }
     }
 }

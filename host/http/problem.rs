@@ -178,7 +178,9 @@ fn code_of(error: &InvokeError) -> (&'static str, Option<Duration>) {
         InvokeError::Body(BodyError::TooLarge { .. }) => ("body-too-large", None),
         InvokeError::Body(BodyError::Broken(_)) | InvokeError::Rejected(_) => ("bad-request", None),
         InvokeError::TooManyRows { .. } => ("too-many-rows", None),
-        InvokeError::Concurrency { retry_after, .. } => ("concurrency-limit", Some(*retry_after)),
+        InvokeError::Concurrency { retry_after, .. } | InvokeError::TenantConcurrency { retry_after, .. } => {
+            ("concurrency-limit", Some(*retry_after))
+        }
         InvokeError::Draining { retry_after } => ("draining", Some(*retry_after)),
         InvokeError::Deadline { .. } => ("deadline-exceeded", None),
         InvokeError::Contract(_) => ("plugin-contract", None),

@@ -22,6 +22,8 @@ pub struct FunctionMetrics {
     pub cpu_guest: prometheus::Counter,
     /// Seconds of work for host calls.
     pub cpu_host_call: prometheus::Counter,
+    /// What an invocation waited for its turns on the guests' threads.
+    pub gate_wait: Histogram,
 }
 
 #[derive(Debug)]

@@ -58,6 +58,7 @@ pub struct Telemetry {
     queue_limit_rows: IntGaugeVec,
     queue_duration: HistogramVec,
     padding_ratio: HistogramVec,
+    gate_wait: HistogramVec,
     cpu_seconds: prometheus::CounterVec,
     device_seconds: prometheus::CounterVec,
     tenants: Arc<Labels>,
@@ -114,6 +115,12 @@ impl Telemetry {
                 &["model"],
                 RATIO_BUCKETS,
             ),
+            gate_wait: histograms(
+                r,
+                ("tenon_gate_wait_seconds", "What invocations waited for their turns on the guests' threads, if any."),
+                &["tenant"],
+                DURATION_BUCKETS,
+            ),
             cpu_seconds: register(
                 r,
                 prometheus::CounterVec::new(
@@ -157,6 +164,7 @@ impl Telemetry {
             stages: Stage::ALL.map(|stage| self.stage_duration.with_label_values(&[&function, stage.name()])),
             cpu_guest: cpu("guest"),
             cpu_host_call: cpu("host_call"),
+            gate_wait: self.gate_wait.with_label_values(&[&tenant]),
         }
     }
 

@@ -37,6 +37,7 @@ mod logs;
 mod models;
 mod overload;
 mod process;
+mod sharing;
 mod soak;
 mod spine;
 mod stopped;

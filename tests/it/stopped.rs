@@ -47,7 +47,7 @@ impl Rooms {
         let models = ModelControl::new(engine.clone(), deployer.clone(), functions.clone());
         Folder::new(config.dev_functions.unwrap(), deployer, functions.clone()).look().unwrap();
         let rooms = ((functions, Arc::new(admission)), (engine.clone(), account));
-        let runtime = Arc::new(Runtime::new(rooms.0, rooms.1, models, Handle::current()));
+        let runtime = Arc::new(Runtime::new(rooms.0, rooms.1, models, (Handle::current(), 1)));
         let server = Server::bind(config.http.listen, http::data_router(runtime), &config.http, None).unwrap();
         let base = format!("http://{}/v1/functions/test", server.address().unwrap());
         let (stop, stopped) = watch::channel(false);

@@ -16,7 +16,7 @@ use crate::{
         },
         meter::Clock,
         store::{Guest, TextModel},
-        ticker::TICK,
+        ticker::{TICK, pause},
         tokenizer::{EncodeError, Tokenizer, Tokens, Truncation},
     },
     tensor::{Datatype, Layout, Staging, Tensor as Shared},
@@ -96,7 +96,7 @@ impl Guest {
         if bytes > LONG_BYTES {
             // Known before it begins: goes on where it keeps nobody from their connections.
             self.assignment.invocation.mark_long();
-            tokio::task::yield_now().await;
+            pause().await;
         }
         let longest = inputs.iter().map(text_bytes).max().unwrap_or(0);
         // Held while the tokenizer works on one text at a time.
@@ -119,7 +119,7 @@ impl Guest {
                 held = Duration::ZERO;
                 // Here a deadline or a caller's leaving ends the work, and other guests get their turn.
                 self.assignment.invocation.mark_long();
-                tokio::task::yield_now().await;
+                pause().await;
             }
         }
         pack(&rows, options.offsets, &*self.staging, (charge, handle))
