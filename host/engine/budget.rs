@@ -59,6 +59,8 @@ pub(super) struct Budget {
     /// Bytes for a lane of no stated budget, as it is enforced, and below the high mark, as batches are planned.
     enforced: AtomicU64,
     planned: AtomicU64,
+    /// What batches could not give back when that was worked out.
+    fixed: AtomicU64,
     is_short: AtomicBool,
 }
 
@@ -77,9 +79,9 @@ impl Budget {
     /// Limits the backend to so many bytes.
     pub(super) fn new(backend: Arc<dyn Backend>, bytes: u64, high_mark: f64) -> Arc<Self> {
         backend.limit_memory(bytes);
-        let (enforced, planned) = (AtomicU64::new(u64::MAX), AtomicU64::new(u64::MAX));
-        let parts = Mutex::default();
-        Arc::new(Self { backend, high_mark, parts, enforced, planned, is_short: AtomicBool::new(false) })
+        let [enforced, planned, fixed] = [u64::MAX, u64::MAX, 0].map(AtomicU64::new);
+        let (parts, is_short) = (Mutex::default(), AtomicBool::new(false));
+        Arc::new(Self { backend, high_mark, parts, enforced, planned, fixed, is_short })
     }
 
     /// What a model that is being loaded may use: for so many lanes, each of the stated size if there is one. Lanes of
@@ -95,6 +97,10 @@ impl Budget {
     /// Looks at the figures: whether requests should be refused now.
     pub(super) fn is_short(&self) -> bool {
         let Some(memory) = self.backend.memory() else { return false };
+        if memory.fixed_bytes() != self.fixed.load(Relaxed) {
+            // A model's weights are gone later than its lanes.
+            self.share_out(&self.parts());
+        }
         let high = memory.limit_bytes as f64 * self.high_mark;
         let fixed = memory.fixed_bytes() as f64;
         let low = fixed + (high - fixed).max(0.0) * (1.0 - FREE_AGAIN);
@@ -107,6 +113,7 @@ impl Budget {
 
     fn share_out(&self, parts: &[Part]) {
         let Some(memory) = self.backend.memory() else { return };
+        self.fixed.store(memory.fixed_bytes(), Relaxed);
         self.enforced.store(each(parts, &memory, 1.0), Relaxed);
         self.planned.store(each(parts, &memory, self.high_mark), Relaxed);
     }
@@ -215,6 +222,8 @@ mod tests {
         assert_eq!((one.lane_bytes(), other.lane_bytes()), (200, 200));
         drop((stated, other));
         assert_eq!(one.lane_bytes(), 450);
+        fake.set_weights(0);
+        assert_eq!((budget.is_short(), one.lane_bytes()), (false, 500));
         let unlimited = Budget::new(Arc::new(Fake::default()), 1000, 0.9);
         assert_eq!((unlimited.join("x", 1, None).lane_bytes(), unlimited.is_short()), (u64::MAX, false));
     }

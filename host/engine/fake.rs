@@ -39,9 +39,7 @@ pub struct Behaviour {
 pub struct Memory {
     /// What a batch may need at first, in rows x padded elements; `None`: no limit. (`set_capacity` changes it.)
     pub capacity: Option<u64>,
-    /// Beyond that, one batch in so many runs out of memory by chance, but never two in succession.
-    pub fault_in: Option<u64>,
-    /// What chance begins with.
+    /// What the chance begins with that `set_faults` gives to running out of memory.
     pub seed: u64,
 }
 
@@ -62,6 +60,7 @@ struct State {
     running: usize,
     batches: Vec<usize>,
     capacity: Option<u64>,
+    fault_in: Option<u64>,
     chance: u64,
     /// Whether the batch before ran out of memory by chance.
     faulted: bool,
@@ -84,6 +83,11 @@ impl Fake {
     /// From now on a batch may need so much, in rows x padded elements.
     pub fn set_capacity(&self, capacity: Option<u64>) {
         self.0.state().capacity = capacity;
+    }
+
+    /// From now on one batch in so many runs out of memory by chance, but never two in succession.
+    pub fn set_faults(&self, one_in: u64) {
+        self.0.state().fault_in = Some(one_in);
     }
 
     /// From now on lanes are told to hold so many bytes.
@@ -156,11 +160,13 @@ impl Shared {
 
     /// Takes memory for a batch, as far as there is any.
     fn allocate(&self, elements: u64, lane_limit: u64) -> Result<(), BackendError> {
-        let Some(memory) = &self.behaviour.memory else { return Ok(()) };
+        if self.behaviour.memory.is_none() {
+            return Ok(());
+        }
         let state = &mut *self.state();
         // A linear congruential generator: the same seed, the same faults.
         state.chance = state.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let by_chance = memory.fault_in.is_some_and(|one_in| (state.chance >> 33).is_multiple_of(one_in));
+        let by_chance = state.fault_in.is_some_and(|one_in| (state.chance >> 33).is_multiple_of(one_in));
         state.faulted = by_chance && !state.faulted;
         let short = if elements > lane_limit { Short::Lane } else { Short::Device };
         if short == Short::Lane || state.faulted || state.capacity.is_some_and(|capacity| elements > capacity) {

@@ -152,13 +152,14 @@ impl Runner<'_> {
                 None => return self.run_last(rows, error, answers),
             }
         } else {
-            // The ceiling came down, or is not what the queue knew: no need to find out once more.
+            // It came down since the batch was formed: no need to find out once more.
             "ceiling"
         };
         self.ground.metrics.batch_split(cause);
-        let (left, right) = rows.split_at(rows.len() / 2);
-        for half in [left, right] {
-            let wanted: Vec<_> = half.iter().filter(|(ticket, _)| ticket.is_wanted()).cloned().collect();
+        let half = rows.len().div_ceil(2);
+        let most = if cause == "ceiling" { ceiling.safe_rows(elements, rows.len()) } else { half };
+        for fewer in rows.chunks(most) {
+            let wanted: Vec<_> = fewer.iter().filter(|(ticket, _)| ticket.is_wanted()).cloned().collect();
             if !wanted.is_empty() {
                 self.run_rows(&wanted, answers);
             }
@@ -168,10 +169,12 @@ impl Runner<'_> {
     /// What cannot be split further fails; but a row that ran out of memory has another chance, because something may
     /// have been held that is free now, by its lane or by others.
     fn run_last(&mut self, rows: &Rows, mut error: BackendError, answers: &mut Vec<Completion>) {
-        for pause in TRIES {
+        for (attempt, pause) in TRIES.iter().enumerate() {
             match error.short() {
                 None => break,
                 Some(Short::Device) => std::thread::sleep(*pause),
+                // What its lane kept was let go before the first of them.
+                Some(Short::Lane) if attempt > 0 => break,
                 Some(Short::Lane) => {}
             }
             match self.try_rows(rows, answers) {

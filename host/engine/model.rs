@@ -80,14 +80,13 @@ impl Model {
         let loaded = backend.load(&file, &manifest.signature, manifest.device).map_err(failed)?;
         let instances = manifest.instances.min(config.lanes());
         let share = budget.join(&found.name, instances, manifest.lane_bytes);
-        let warm = |mut instance: Box<dyn Instance>| {
-            instance.limit_memory(share.lane_bytes());
-            profile(key, &manifest, config, &mut *instance)
-        };
-        let profile = warm(loaded.instance().map_err(failed)?).map_err(|error| match error.short() {
+        let mut instance = loaded.instance().map_err(failed)?;
+        instance.limit_memory(share.lane_bytes());
+        let profile = profile(key, &manifest, config, &mut *instance).map_err(|error| match error.short() {
             Some(_) => failed(error),
             None => LoadError::WarmUp(error.detail),
         })?;
+        drop(instance);
         let too_little = |error: TooLittle| LoadError::Memory { file: file.clone(), detail: error.to_string() };
         share.settle(profile.smallest_row_bytes()).map_err(too_little)?;
         let profile = Arc::new(profile);
@@ -259,7 +258,9 @@ fn profile(
 ) -> Result<Profile, BackendError> {
     let (plan, shapes) = (&manifest.plan, warm_up::shapes(&manifest.buckets));
     let folder: &Path = &config.data.join(PROFILES);
-    if let Some(profile) = Profile::read(folder, &key) {
+    let counts = instance.peak_bytes().is_some();
+    // One that was measured where nobody counted bytes does not serve where they are.
+    if let Some(profile) = Profile::read(folder, &key).filter(|profile| profile.counts_bytes() || !counts) {
         // Lanes run their first row themselves; a full warm-up meets every shape once more.
         let again = if config.warm_up == WarmUp::Full { &shapes[..] } else { &[] };
         for lengths in again {

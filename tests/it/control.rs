@@ -5,10 +5,12 @@ use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _};
 use crate::support::{Answer, Served, TestHost};
 
 /// The metrics of DESIGN section 11 that exist so far.
-const METRICS: [&str; 16] = [
+const METRICS: [&str; 18] = [
     "tenon_batch_rows",
     "tenon_batches_total",
     "tenon_cpu_seconds_total",
+    "tenon_device_memory_bytes",
+    "tenon_device_memory_limit_bytes",
     "tenon_device_seconds_total",
     "tenon_host_memory_bytes",
     "tenon_invocation_duration_seconds",
@@ -78,6 +80,10 @@ async fn health_tells_figures() {
     let names: Vec<_> =
         health["models"].as_array().unwrap().iter().map(|model| model["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["identity", "lookup", "ragged-identity", "slow"]);
+    let device = &health["devices"][0];
+    assert_eq!((&device["device"], device["limit_bytes"].as_u64() > Some(1 << 28)), (&"cpu".into(), true));
+    let weights = health["models"].as_array().unwrap().iter().map(|model| model["weight_bytes"].as_u64().unwrap());
+    assert_eq!(device["weight_bytes"], weights.sum::<u64>());
     assert_eq!(health["models"][2]["inputs"][0]["shape"], serde_json::json!(["rows", "seq"]));
     assert_eq!(host.get("/v1/models").await.json()["models"], health["models"]);
 }

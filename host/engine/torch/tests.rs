@@ -1,5 +1,7 @@
 //! The backend on real TorchScript modules, traced here and served by a whole engine.
 
+mod pressure;
+
 use std::{fs, path::Path, sync::Arc};
 
 use tch::{CModule, Kind, Tensor as Torched};
