@@ -163,7 +163,7 @@ fn file(folder: &Path, bytes: &[u8]) {
 }
 
 const WRONGS: [Wrong; 10] = [
-    ("an empty file", |folder| file(folder, b""), "identity@2"),
+    ("an empty file", |folder| file(folder, b""), "2/model.pt"),
     ("a corrupt file", |folder| file(folder, b"PK\x03\x04 no model"), "2/model.pt"),
     (
         "half a file",
