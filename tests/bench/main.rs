@@ -3,16 +3,25 @@
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, reason = "a program that prints figures")]
 
+mod apart;
+mod bare;
 mod copy;
+mod cores;
+mod efficiency;
+mod fair;
 mod forward;
 mod instance;
+mod latency;
 mod neighbour;
 mod peers;
 mod place;
 mod process;
 mod requests;
 mod scaling;
+mod stamp;
 mod start;
+mod tenants;
+mod watched;
 mod wire;
 
 use std::{path::Path, process::ExitCode, time::Duration};
@@ -22,14 +31,18 @@ use std::{path::Path, process::ExitCode, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is measured, by name.
-const PARTS: [(&str, fn()); 9] = [
+const PARTS: [(&str, fn()); 13] = [
     ("instance", instance::measure),
     ("copy", copy::measure),
     ("scaling", scaling::measure),
     ("empty", requests::empty),
     ("identity", requests::identity),
     ("neighbour", neighbour::measure),
+    ("latency", latency::measure),
     ("forward", forward::measure),
+    ("efficiency", efficiency::measure),
+    ("tenants", tenants::measure),
+    ("fair", fair::measure),
     ("start", start::measure),
     ("peers", peers::measure),
 ];
