@@ -11,7 +11,7 @@ use crate::{
     bare::{Bare, Row},
     cores::{self, LANE, REST},
     made, median,
-    place::Place,
+    place::{PATIENT, Place},
     stamp,
     watched::{Ran, Seen, pace},
     wire::{self, Client},
@@ -38,8 +38,6 @@ const SHORTEST: usize = 16;
 const STEP: usize = 16;
 /// Of the order of lengths.
 const SEED: u64 = 4;
-/// A text of the longest takes long, and 32 of them wait for each other: nobody is to be refused.
-const PATIENCE: [(&str, &str); 1] = [("queue_timeout_ms = 2000", "queue_timeout_ms = 60000")];
 /// What a tokenizer puts around a text.
 const AROUND: usize = 2;
 /// Words that are one token each.
@@ -57,7 +55,7 @@ struct Case {
 
 /// Prints the ratio for each case.
 pub(crate) fn measure() {
-    let place = Place::empty().with_model("models/minilm", &PATIENCE).with_model(".tenon/test-models/conv", &[]);
+    let place = Place::empty().with_model("models/minilm", &PATIENT).with_model(".tenon/test-models/conv", &[]);
     place.function("test", "embed", &made(".tenon/test-functions/test/embed"));
     stamp::deploy(&place, TENANT, stamp::CONV, &stamp::component(0));
     let host = Apart::start(&place, REST, Seen::on(LANE));

@@ -8,7 +8,7 @@ use crate::{
     apart::Apart,
     cores::{self, LANE, REST},
     median,
-    place::Place,
+    place::{PATIENT, Place},
     process::{Cell, Load, Pace},
     quantile, stamp,
     watched::Seen,
@@ -52,7 +52,7 @@ pub(crate) fn measure() {
 
 /// Lanes on one core, everything else on the other.
 fn lanes() {
-    let place = place().with_model("models/minilm", &[]);
+    let place = place().with_model("models/minilm", &PATIENT);
     for tenant in [QUIET, LOUD] {
         stamp::deploy(&place, tenant, stamp::ENCODER, &stamp::component(0));
     }

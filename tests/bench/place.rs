@@ -17,6 +17,10 @@ const TEST_MODELS: [&str; 4] = ["identity", "ragged-identity", "lookup", "slow"]
 /// Functions of the tests that the benchmarks call.
 const TEST_FUNCTIONS: [&str; 3] = ["empty", "identity", "probe"];
 
+/// Changes a `model.toml` so that rows wait as long as their requests do: where callers wait for each other on a busy
+/// machine, a figure is to be slow and not to be none.
+pub(crate) const PATIENT: [(&str, &str); 1] = [("queue_timeout_ms = 2000", "queue_timeout_ms = 60000")];
+
 /// Threads as the host's own `main` starts them.
 pub(crate) fn reactor(config: &Config) -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()

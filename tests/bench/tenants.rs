@@ -7,7 +7,7 @@ use tenon_host::boot::{self, Host};
 
 use crate::{
     TURNS, median,
-    place::{Place, reactor},
+    place::{PATIENT, Place, reactor},
     stamp,
     wire::{self, Client},
 };
@@ -35,7 +35,7 @@ struct Turn {
 
 /// Prints batch and throughput of many against one, for a model that takes long and for one that takes nothing.
 pub(crate) fn measure() {
-    let place = Place::new().with_model("models/minilm", &[]);
+    let place = Place::new().with_model("models/minilm", &PATIENT);
     let models = [stamp::ENCODER, stamp::IDENTITY].concat();
     for tenant in 0..TENANTS {
         stamp::deploy(&place, &name(tenant), &models, &stamp::component(tenant as i64));

@@ -8,6 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long before its first request a connection of an open loop is made.
+const AHEAD: Duration = Duration::from_millis(100);
+
 /// A POST, ready to be written.
 pub(crate) fn post(path: &str, body: &[u8]) -> Vec<u8> {
     let mut request =
@@ -85,10 +88,14 @@ pub(crate) fn throughput(address: SocketAddr, request: &[u8], clients: usize, ti
     counts.iter().sum::<u64>() as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Lets the load go on for a while.
-#[expect(clippy::disallowed_methods, reason = "this thread has nothing else to do, and no reactor runs on it")]
+/// Lets time go by.
+#[expect(clippy::disallowed_methods, reason = "a thread that has nothing else to do, and on which no reactor runs")]
 pub(crate) fn rest(time: Duration) {
     thread::sleep(time);
+}
+
+fn rest_until(time: Instant) {
+    rest(time.saturating_duration_since(Instant::now()));
 }
 
 /// What a call gives while `clients` clients go through the requests in turn, over and over, each in a closed loop.
@@ -117,20 +124,21 @@ pub(crate) fn under_load<T>(
 /// A request in an open loop: sent when it is due, whatever the answers before it take, over so many connections, so that
 /// one late answer does not hold up all others. Times count from when it was due; `None` is whoever got no 200. Sorted,
 /// those last.
-#[expect(clippy::disallowed_methods, reason = "a client on threads of its own")]
 pub(crate) fn open_loop(
     address: SocketAddr,
     request: &[u8],
     due: &[Duration],
     connections: usize,
 ) -> Vec<Option<Duration>> {
-    let begin = Instant::now() + Duration::from_millis(10);
+    let begin = Instant::now() + AHEAD;
     let mut times: Vec<_> = thread::scope(|scope| {
         let connection = |number: usize| {
+            // A host does not wait long for the first request of a connection.
+            rest_until(begin + due.get(number).copied().unwrap_or_default() - AHEAD);
             let mut client = Client::connect(address);
             let one = |due: &Duration| {
                 let due = begin + *due;
-                thread::sleep(due.saturating_duration_since(Instant::now()));
+                rest_until(due);
                 client.is_answered(request).then(|| due.elapsed())
             };
             due.iter().skip(number).step_by(connections).map(one).collect::<Vec<_>>()
