@@ -21,7 +21,7 @@ MODELS := models
 TEST_FUNCTIONS := .tenon/test-functions
 TEST_MODELS := .tenon/test-models
 TRAINING := $(BINARIES)/tenon-training
-TEST_PLUGINS := copy embed empty identity probe
+TEST_PLUGINS := copy embed empty identity probe stamp
 # Compiled to show that the contract fits them; they ask for interfaces that no host links yet.
 NEXT_PLUGINS := detector segmentation tagger
 # Passed on: make bench BENCH="empty identity", make soak MINUTES=60.
@@ -100,8 +100,9 @@ test: libtorch test-plugins weights ## Everything the tests need, then all tests
 	@if command -v cargo-nextest >/dev/null; then cargo test --workspace --doc; cargo nextest run --workspace; \
 		else cargo test --workspace; fi
 
-# Peers are 2.6 GB, so they are set up only for who asks for them by name; from then on they are among all figures. One
-# call builds all programs: another choice of packages or targets would build the dependencies a second time.
+# BENCHMARKS.md lists the parts. Peers are 2.6 GB, so they are set up only for who asks for them by name; from then on they
+# are among all figures. One call builds all programs: another choice of packages or targets would build the
+# dependencies a second time.
 bench: libtorch test-plugins weights ## The figures of BENCHMARKS.md, or BENCH="empty copy"; peers once BENCH=peers set them up
 	$(call say,benchmarks: models and programs)
 	@cargo build --workspace --bins

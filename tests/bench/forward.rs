@@ -20,7 +20,7 @@ use tenon_host::{
 use crate::{
     made,
     place::{Place, reactor},
-    process::{Cell, Load},
+    process::{Cell, Load, Pace},
 };
 
 /// Callers in a closed loop.
@@ -87,7 +87,7 @@ pub(crate) fn measure() {
     let body = made("tests/bench/bodies/question.json");
     let load = Load {
         url: format!("http://{}/v1/functions/demo/reranker", host.data_address()),
-        clients: CLIENTS,
+        pace: Pace::Clients(CLIENTS),
         duration: DURATION,
         body: &body,
         content_type: "application/json",

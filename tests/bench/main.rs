@@ -3,9 +3,15 @@
 
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, reason = "a program that prints figures")]
 
+mod apart;
+mod bare;
 mod copy;
+mod cores;
+mod efficiency;
+mod fair;
 mod forward;
 mod instance;
+mod latency;
 mod neighbour;
 mod overload;
 mod peers;
@@ -13,7 +19,10 @@ mod place;
 mod process;
 mod requests;
 mod scaling;
+mod stamp;
 mod start;
+mod tenants;
+mod watched;
 mod wire;
 
 use std::{path::Path, process::ExitCode, time::Duration};
@@ -23,15 +32,26 @@ use std::{path::Path, process::ExitCode, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is measured, by name.
+<<<<<<< HEAD
 const PARTS: [(&str, fn()); 10] = [
+=======
+const PARTS: [(&str, fn()); 13] = [
+>>>>>>> benches
     ("instance", instance::measure),
     ("copy", copy::measure),
     ("scaling", scaling::measure),
     ("empty", requests::empty),
     ("identity", requests::identity),
     ("neighbour", neighbour::measure),
+<<<<<<< HEAD
     ("overload", overload::measure),
+=======
+    ("latency", latency::measure),
+>>>>>>> benches
     ("forward", forward::measure),
+    ("efficiency", efficiency::measure),
+    ("tenants", tenants::measure),
+    ("fair", fair::measure),
     ("start", start::measure),
     ("peers", peers::measure),
 ];

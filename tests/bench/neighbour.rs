@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
@@ -17,8 +17,8 @@ use crate::{
 
 /// Requests per second of the neighbour.
 const RATE: u32 = 200;
-/// Connections that share it, so that one late answer does not hold up all others.
-const CONNECTIONS: u32 = 8;
+/// Connections that share it.
+const CONNECTIONS: usize = 8;
 /// One measurement, with or without a hostile guest.
 const WINDOW: Duration = Duration::from_secs(4);
 /// Pairs of measurements, interleaved; the median of their ratios is told.
@@ -62,27 +62,11 @@ pub(crate) fn measure() {
 }
 
 /// The neighbour's p99 in microseconds over one window.
-#[allow(clippy::disallowed_methods, reason = "a client on threads of its own")]
 fn neighbour(host: SocketAddr, request: &[u8]) -> f64 {
-    let begin = Instant::now() + Duration::from_millis(10);
-    let requests = RATE * WINDOW.as_secs() as u32;
-    let mut times: Vec<_> = thread::scope(|scope| {
-        let connection = |number: u32| {
-            let mut client = Client::connect(host);
-            let mine = (number..requests).step_by(CONNECTIONS as usize);
-            let one = |index: u32| {
-                let due = begin + Duration::from_secs(1) * index / RATE;
-                thread::sleep(due.saturating_duration_since(Instant::now()));
-                client.ask(request);
-                due.elapsed()
-            };
-            mine.map(one).collect::<Vec<_>>()
-        };
-        let connections: Vec<_> = (0..CONNECTIONS).map(|number| scope.spawn(move || connection(number))).collect();
-        connections.into_iter().flat_map(|one| one.join().expect("a client does not panic")).collect()
-    });
-    times.sort();
-    quantile(&times, 0.99)
+    let due: Vec<_> = (0..RATE * WINDOW.as_secs() as u32).map(|index| Duration::from_secs(1) * index / RATE).collect();
+    let times = wire::open_loop(host, request, &due, CONNECTIONS);
+    let answered: Option<Vec<_>> = times.into_iter().collect();
+    quantile(&answered.expect("nobody refuses the neighbour"), 0.99)
 }
 
 /// Measures while one hostile invocation runs at any time: a new one as soon as one has been ended.

@@ -10,7 +10,7 @@ use std::{
 use crate::{
     made, median,
     place::Place,
-    process::{Cell, Load, Server, free_address, host},
+    process::{Cell, Load, Pace, Server, free_address, host},
     wire::{self, Client},
 };
 
@@ -124,7 +124,7 @@ impl Case {
     fn drive(&self, server: &Server, clients: usize) -> Cell {
         let load = Load {
             url: format!("http://{}{}", server.address, self.path(server)),
-            clients,
+            pace: Pace::Clients(clients),
             duration: self.turn,
             body: &self.body,
             content_type: self.content_type,

@@ -17,6 +17,10 @@ const TEST_MODELS: [&str; 4] = ["identity", "ragged-identity", "lookup", "slow"]
 /// Functions of the tests that the benchmarks call.
 const TEST_FUNCTIONS: [&str; 3] = ["empty", "identity", "probe"];
 
+/// Changes a `model.toml` so that rows wait as long as their requests do: where callers wait for each other on a busy
+/// machine, a figure is to be slow and not to be none.
+pub(crate) const PATIENT: [(&str, &str); 1] = [("queue_timeout_ms = 2000", "queue_timeout_ms = 60000")];
+
 /// Threads as the host's own `main` starts them.
 pub(crate) fn reactor(config: &Config) -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread()
@@ -57,20 +61,28 @@ impl Place {
     /// The demo's function and model. Where there are many clients, each of `changes` (a text and what stands in
     /// its place) gives the model's queue the patience that the figure needs.
     pub(crate) fn with_demo(self, changes: &[(&str, &str)]) -> Self {
-        let (from, to) = (made("models/minilm"), self.path("models/minilm"));
+        let place = self.with_model("models/minilm", changes);
+        place.function("demo", "reranker", &made("functions/demo/reranker"));
+        place
+    }
+
+    /// A model from a folder of this repository, with changes to its `model.toml`.
+    pub(crate) fn with_model(self, from: &str, changes: &[(&str, &str)]) -> Self {
+        let folder = made(from);
+        let to = self.path("models").join(folder.file_name().expect("it has a name"));
         fs::create_dir(&to).expect("a folder can be made");
-        link(&from.join("1"), &to.join("1"));
-        let mut manifest = fs::read_to_string(from.join("model.toml")).expect("a model has a model.toml");
+        link(&folder.join("1"), &to.join("1"));
+        let mut manifest = fs::read_to_string(folder.join("model.toml")).expect("a model has a model.toml");
         for (text, other) in changes {
-            assert!(manifest.contains(text), "models/minilm/model.toml has no `{text}`");
+            assert!(manifest.contains(text), "{from}/model.toml has no `{text}`");
             manifest = manifest.replace(text, other);
         }
         fs::write(to.join("model.toml"), manifest).expect("a file can be written");
-        self.function("demo", "reranker", &made("functions/demo/reranker"));
         self
     }
 
-    fn function(&self, tenant: &str, name: &str, from: &Path) {
+    /// A function of a tenant, from a folder that has its files.
+    pub(crate) fn function(&self, tenant: &str, name: &str, from: &Path) {
         let to = self.path("functions").join(tenant).join(name);
         fs::create_dir_all(&to).expect("a folder can be made");
         for file in fs::read_dir(from).expect("`make` laid it out") {

@@ -99,10 +99,19 @@ pub(crate) fn pause() {
     std::thread::sleep(LOOK);
 }
 
-/// What is sent to whom, by how many.
+/// By how many, or how often.
+#[derive(Clone, Copy)]
+pub(crate) enum Pace {
+    /// Closed loop: so many clients, each with one request at a time.
+    Clients(usize),
+    /// Open loop: so many requests per second, whatever the answers take.
+    Rate(f64),
+}
+
+/// What is sent to whom.
 pub(crate) struct Load<'a> {
     pub(crate) url: String,
-    pub(crate) clients: usize,
+    pub(crate) pace: Pace,
     pub(crate) duration: Duration,
     pub(crate) body: &'a Path,
     pub(crate) content_type: &'static str,
@@ -123,17 +132,37 @@ pub(crate) struct Cell {
 const WARM_UP: &str = "1s";
 
 impl Load<'_> {
-    /// `tenon bench` in a closed loop.
+    /// `tenon bench`, until it is over.
     pub(crate) fn drive(&self) -> Cell {
+        self.start().finish()
+    }
+
+    /// `tenon bench`, beside which something else is measured.
+    pub(crate) fn start(&self) -> Driving {
         let tenon = host().with_file_name("tenon");
         let mut command = Command::new(if self.pinned { "taskset" } else { "env" });
         if self.pinned {
             command.args(["--cpu-list", LOAD_CORE]);
         }
-        command.arg(&tenon).args(["bench", &self.url, "--clients", &self.clients.to_string()]);
+        command.arg(&tenon).args(["bench", &self.url]);
+        match self.pace {
+            Pace::Clients(clients) => command.args(["--clients", &clients.to_string()]),
+            Pace::Rate(rate) => command.args(["--rate", &format!("{rate:.1}")]),
+        };
         command.args(["--duration", &format!("{}ms", self.duration.as_millis()), "--warm-up", WARM_UP]);
         command.arg("--body").arg(self.body).args(["--content-type", self.content_type, "--json", "-"]);
-        let output = command.stderr(Stdio::inherit()).output().expect("`tenon` is built beside `tenon-host`");
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
+        Driving(child.expect("`tenon` is built beside `tenon-host`"))
+    }
+}
+
+/// `tenon bench` on its way; it ends by itself.
+pub(crate) struct Driving(Child);
+
+impl Driving {
+    /// What it came to.
+    pub(crate) fn finish(self) -> Cell {
+        let output = self.0.wait_with_output().expect("it is a child");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "`tenon bench` ended with {}: {text}", output.status);
         let read: serde_json::Value = serde_json::from_str(&text).expect("`tenon bench --json -` gives JSON");
