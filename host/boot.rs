@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     config::{self, Config},
     engine::{self, Engine},
-    function::{Admission, Deployer, Folder, Functions, LOOK_EVERY, Runtime},
+    function::{Admission, DEFAULT_TENANT, DIRECT, Deployer, Direct, Folder, Functions, LOOK_EVERY, Runtime},
     http::{self, Server, Tls, Token},
     sandbox::Sandbox,
     telemetry::{self, Exporting, Telemetry},
@@ -81,8 +81,10 @@ pub async fn start_with(
     let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
     let account = deployer.host_account().clone();
     telemetry.watch(account.clone());
-    let runtime = Runtime::new((functions.clone(), admission.clone()), (engine.clone(), account), guests.handle());
-    let runtime = Arc::new(runtime);
+    let metrics = telemetry.function(DEFAULT_TENANT, DIRECT);
+    let direct = Direct::new(config.oip.clone(), deployer.tenant_account(DEFAULT_TENANT), metrics);
+    let rooms = ((functions.clone(), admission.clone()), (engine.clone(), account));
+    let runtime = Arc::new(Runtime::new(rooms.0, rooms.1, guests.handle(), direct));
     let (stop, stopped) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone()))];
     if let Some(path) = config.dev_functions.clone() {
@@ -90,11 +92,9 @@ pub async fn start_with(
     }
     let token = Token::in_folder(&config.engine.data)?;
     let loopback = config.http.control_listen.ip().is_loopback();
+    let data = http::data_router(runtime.clone(), token.clone());
     let control = http::control_router(runtime.clone(), telemetry.clone(), token, loopback);
-    let planes = [
-        (config.http.listen, http::data_router(runtime.clone()), data_tls),
-        (config.http.control_listen, control, control_tls),
-    ];
+    let planes = [(config.http.listen, data, data_tls), (config.http.control_listen, control, control_tls)];
     let mut addresses = Vec::new();
     for (address, router, tls) in planes {
         let server = Server::bind(address, router, &config.http, tls);

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use super::{InferError, InvokeError, snapshot::Snapshot};
 use crate::{
     account::Holder,
+    engine::Model,
     invocation::{Invocation, Permit},
     telemetry::{Record, Telemetry, TraceContext},
 };
@@ -50,23 +51,28 @@ impl Admission {
         deadline: Instant,
         (trace, record): (TraceContext, Option<Arc<Record>>),
     ) -> Result<Arc<Invocation>, InvokeError> {
+        let permit = self.enter(snapshot.models.by_alias.values())?;
+        let revision = &snapshot.revision;
+        let account = revision.tenant_account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
+        let names = (revision.tenant.clone(), revision.function.clone());
+        let invocation = Invocation::new(id.clone(), names, deadline, account).with_permit(permit);
+        Ok(Arc::new(invocation.of_revision(revision.number).traced(trace, record)))
+    }
+
+    /// A place for whoever will ask these models.
+    pub(super) fn enter<'a>(&self, models: impl Iterator<Item = &'a Arc<Model>>) -> Result<Permit, InvokeError> {
         if self.is_draining() {
             self.telemetry.shed("draining");
             return Err(InvokeError::Draining { retry_after: self.retry_after });
         }
-        for model in snapshot.models.by_alias.values() {
+        for model in models {
             model.room().inspect_err(|error| self.telemetry.shed(reason(error)))?;
         }
         let Ok(permit) = self.permits.clone().try_acquire_owned() else {
             self.telemetry.shed("concurrency-limit");
             return Err(InvokeError::Concurrency { limit: self.places, retry_after: self.retry_after });
         };
-        let revision = &snapshot.revision;
-        let account = revision.tenant_account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
-        let names = (revision.tenant.clone(), revision.function.clone());
-        let permit = Permit::new(permit, self.telemetry.in_flight().clone());
-        let invocation = Invocation::new(id.clone(), names, deadline, account).with_permit(permit);
-        Ok(Arc::new(invocation.of_revision(revision.number).traced(trace, record)))
+        Ok(Permit::new(permit, self.telemetry.in_flight().clone()))
     }
 
     /// Where refusals and invocations are told.

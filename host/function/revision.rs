@@ -151,7 +151,7 @@ impl Deployer {
         }
         let read = Manifest::read(manifest, &self.config)?;
         let models = self.bind(&read)?;
-        let plugin = Arc::new(self.sandbox.compile(component)?);
+        let plugin = Arc::new(self.sandbox.compile_for(component, read.passes_through())?);
         let revision = Revision {
             tenant: tenant.into(),
             function: function.into(),
@@ -186,7 +186,8 @@ impl Deployer {
         Ok(Models { by_alias: models, text: Arc::new(text) })
     }
 
-    fn tenant_account(&self, tenant: &str) -> Arc<Account> {
+    /// A tenant's account, made when it is first seen.
+    pub fn tenant_account(&self, tenant: &str) -> Arc<Account> {
         let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || self.host.child(Holder::Tenant, self.config.tenant_memory_bytes);
         tenants.entry(tenant.to_owned()).or_insert_with(make).clone()

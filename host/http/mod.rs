@@ -12,6 +12,7 @@ mod health;
 mod incoming;
 mod linger;
 mod malformed;
+mod oip;
 mod pace;
 mod problem;
 mod server;

@@ -31,15 +31,17 @@ pub(super) struct Problem {
 }
 
 /// Codes with status and title, in the order of DESIGN section 8.
-const TABLE: [(&str, u16, &str); 26] = [
+const TABLE: [(&str, u16, &str); 29] = [
     ("bad-request", 400, "The request is malformed"),
     ("unauthenticated", 401, "A token is needed"),
     ("forbidden", 403, "This is not allowed"),
     ("not-found", 404, "There is nothing here"),
     ("function-not-found", 404, "There is no such function"),
     ("revision-not-found", 404, "The function has no such ready revision"),
+    ("model-not-found", 404, "There is no such model"),
     ("method-not-allowed", 405, "The method is not allowed here"),
     ("body-too-large", 413, "The body is too large"),
+    ("unsupported-coding", 415, "The body is packed in a way that is not understood"),
     ("too-many-rows", 413, "The request brings too many rows"),
     ("rate-limited", 429, "Too many requests"),
     ("concurrency-limit", 429, "Too many invocations at once"),
@@ -56,6 +58,7 @@ const TABLE: [(&str, u16, &str); 26] = [
     ("draining", 503, "This host is stopping"),
     ("deadline-exceeded", 504, "There was no answer in time"),
     ("queue-timeout", 504, "The rows waited too long for the model"),
+    ("not-offered", 501, "This host does not offer that"),
     ("not-ready", 503, "This host is not ready"),
     ("internal", 500, "Something is wrong inside Tenon"),
 ];
@@ -108,6 +111,16 @@ impl Problem {
         problem
     }
 
+    /// The status, for who tells errors in another way.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// What is wrong, likewise.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The document.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
@@ -146,6 +159,10 @@ fn code_of(error: &InvokeError) -> (&'static str, Option<Duration>) {
         InvokeError::RevisionNotFound { .. } => ("revision-not-found", None),
         InvokeError::Body(BodyError::TooLarge { .. }) => ("body-too-large", None),
         InvokeError::Body(BodyError::Broken(_)) | InvokeError::Rejected(_) => ("bad-request", None),
+        InvokeError::Malformed(_) => ("bad-request", None),
+        InvokeError::TooLarge(_) => ("body-too-large", None),
+        InvokeError::NoModel { known: false, .. } => ("model-not-found", None),
+        InvokeError::NoModel { known: true, .. } => ("model-unavailable", Some(MEMORY_RETRY)),
         InvokeError::TooManyRows { .. } => ("too-many-rows", None),
         InvokeError::Concurrency { retry_after, .. } => ("concurrency-limit", Some(*retry_after)),
         InvokeError::Draining { retry_after } => ("draining", Some(*retry_after)),

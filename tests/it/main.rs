@@ -33,6 +33,7 @@ mod inspect;
 mod invariants;
 mod limits;
 mod logs;
+mod oip;
 mod overload;
 mod process;
 mod soak;
