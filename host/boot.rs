@@ -13,7 +13,9 @@ use tokio::{
 use crate::{
     config::{self, Config},
     engine::{self, Engine},
-    function::{Admission, Deployer, Folder, Functions, LOOK_EVERY, ModelControl, Runtime},
+    function::{
+        Admission, DEFAULT_TENANT, DIRECT, Deployer, Direct, Folder, Functions, LOOK_EVERY, ModelControl, Runtime,
+    },
     http::{self, Server, Tls, Token},
     sandbox::Sandbox,
     telemetry::{self, Exporting, Telemetry},
@@ -83,8 +85,10 @@ pub async fn start_with(
     let account = deployer.host_account().clone();
     telemetry.watch(account.clone());
     let models = ModelControl::new(engine.clone(), deployer.clone(), functions.clone());
+    let metrics = telemetry.function(DEFAULT_TENANT, DIRECT);
+    let direct = Direct::new(config.oip.clone(), deployer.tenant(DEFAULT_TENANT), metrics);
     let rooms = ((functions.clone(), admission.clone()), (engine.clone(), account));
-    let runtime = Runtime::new(rooms.0, rooms.1, models, (guests.handle(), config.threads.guests()));
+    let runtime = Runtime::new(rooms.0, rooms.1, (models, direct), (guests.handle(), config.threads.guests()));
     let runtime = Arc::new(runtime);
     let (stop, stopped) = watch::channel(false);
     let mut tasks = vec![tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone()))];
@@ -93,11 +97,9 @@ pub async fn start_with(
     }
     let token = Token::in_folder(&config.engine.data)?;
     let loopback = config.http.control_listen.ip().is_loopback();
+    let data = http::data_router(runtime.clone(), token.clone());
     let control = http::control_router(runtime.clone(), telemetry.clone(), token, loopback);
-    let planes = [
-        (config.http.listen, http::data_router(runtime.clone()), data_tls),
-        (config.http.control_listen, control, control_tls),
-    ];
+    let planes = [(config.http.listen, data, data_tls), (config.http.control_listen, control, control_tls)];
     let mut addresses = Vec::new();
     for (address, router, tls) in planes {
         let server = Server::bind(address, router, &config.http, tls);

@@ -76,6 +76,8 @@ pub struct Config {
     pub sandbox: sandbox::Config,
     /// What invocations, tenants and the host may hold.
     pub limits: function::Config,
+    /// What inferences without a function may use.
+    pub oip: function::oip::Config,
     /// Metrics, traces and logs.
     pub telemetry: telemetry::Config,
     /// Threads.
@@ -200,6 +202,7 @@ impl Config {
             self.engine.validate().map_err(|error| error.to_string()),
             self.sandbox.validate(),
             self.limits.validate(),
+            self.oip.validate(),
             self.telemetry.validate(),
         ];
         rooms.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)?;

@@ -247,8 +247,8 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
     /// The whole body, as it came.
     pub body: Bytes,
-    /// What keeps head and body in the invocation's account.
-    pub charge: Option<Charge>,
+    /// What keeps head and body in the invocation's account; tensors may lie in the body.
+    pub charge: Option<Arc<Charge>>,
 }
 
 /// What a pair of texts takes beside its bytes.

@@ -23,7 +23,7 @@ const ROOMS: [(&str, &[&str]); 4] =
 const COMPOSERS: [&str; 5] = ["boot.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 24] = [
+const CRATES: [(&str, &[&str]); 25] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
@@ -39,7 +39,8 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("tch", &["host/engine/torch/", "training/"]),
     ("prometheus", &["host/telemetry/"]),
     ("opentelemetry_proto", &["host/telemetry/otlp/"]),
-    ("prost", &["host/telemetry/otlp/"]),
+    ("prost", &["host/telemetry/otlp/", "host/http/oip/"]),
+    ("flate2", &["host/http/oip/coding.rs"]),
     ("histogram", &["host/telemetry/window.rs"]),
     ("tracing_subscriber", &["host/telemetry/logs.rs"]),
     ("rustix", &["host/boot.rs", "host/cli/bench/"]),

@@ -30,11 +30,19 @@ impl ChargedBytes {
     pub fn extend(&mut self, piece: &[u8], most: usize) -> Result<(), OverLimit> {
         let (needed, room) = (self.bytes.len() + piece.len(), self.bytes.capacity());
         if needed > room {
-            let wanted = needed.max(room.saturating_mul(2).min(most));
-            self.charge.grow((wanted - room) as u64)?;
-            self.bytes.reserve_exact(wanted - self.bytes.len());
+            self.reserve(needed.max(room.saturating_mul(2).min(most)))?;
         }
         self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
+
+    /// Takes room for `most` bytes in all, where that is known beforehand.
+    pub fn reserve(&mut self, most: usize) -> Result<(), OverLimit> {
+        let room = self.bytes.capacity();
+        if most > room {
+            self.charge.grow((most - room) as u64)?;
+            self.bytes.reserve_exact(most - self.bytes.len());
+        }
         Ok(())
     }
 

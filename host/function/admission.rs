@@ -10,9 +10,10 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Call, InferError, InvokeError, snapshot::Snapshot};
+use super::{Call, InferError, InvokeError, Tenant, snapshot::Snapshot};
 use crate::{
     account::{Holder, Place, Places},
+    engine::Model,
     invocation::{Invocation, Permit},
     telemetry::{Record, Telemetry},
 };
@@ -50,27 +51,37 @@ impl Admission {
         deadline: Instant,
         record: Option<Arc<Record>>,
     ) -> Result<Arc<Invocation>, InvokeError> {
+        let revision = &snapshot.revision;
+        let tenant = &revision.owner;
+        let permit = self.enter(tenant, snapshot.models.by_alias.values(), snapshot.models.missing.first())?;
+        let account = tenant.account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
+        let names = (tenant.name.clone(), revision.function.clone());
+        let invocation = Invocation::new(call.id.clone(), names, deadline, account).with_permit(permit);
+        let invocation = invocation.of_revision(revision.number).ranked(tenant.standing, call.priority);
+        Ok(Arc::new(invocation.traced(call.trace, record)))
+    }
+
+    /// A place for a tenant's request that will ask these models; `missing` is one that should be among them.
+    pub(super) fn enter<'a>(
+        &self,
+        tenant: &Tenant,
+        models: impl Iterator<Item = &'a Arc<Model>>,
+        missing: Option<&String>,
+    ) -> Result<Permit, InvokeError> {
         if self.is_draining() {
             self.telemetry.shed("draining");
             return Err(InvokeError::Draining { retry_after: self.retry_after });
         }
-        if let Some(model) = snapshot.models.missing.first() {
+        if let Some(model) = missing {
             self.telemetry.shed("model-unavailable");
             return Err(InferError::Unavailable { model: model.clone() }.into());
         }
-        for model in snapshot.models.by_alias.values() {
-            let room = model.room(&snapshot.revision.tenant, snapshot.revision.standing);
+        for model in models {
+            let room = model.room(&tenant.name, tenant.standing);
             room.inspect_err(|error| self.telemetry.shed(reason(error)))?;
         }
-        let revision = &snapshot.revision;
-        let (permit, place) =
-            self.place(&revision.tenant_places).inspect_err(|_| self.telemetry.shed("concurrency-limit"))?;
-        let account = revision.tenant_account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
-        let names = (revision.tenant.clone(), revision.function.clone());
-        let permit = Permit::new(permit, place, self.telemetry.in_flight().clone());
-        let invocation = Invocation::new(call.id.clone(), names, deadline, account).with_permit(permit);
-        let invocation = invocation.of_revision(revision.number).ranked(revision.standing, call.priority);
-        Ok(Arc::new(invocation.traced(call.trace, record)))
+        let (permit, place) = self.place(&tenant.places).inspect_err(|_| self.telemetry.shed("concurrency-limit"))?;
+        Ok(Permit::new(permit, place, self.telemetry.in_flight().clone()))
     }
 
     /// A place, of which a tenant may have as many as leave some to others.

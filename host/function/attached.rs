@@ -46,7 +46,16 @@ enum Work<F: Future> {
 }
 
 /// A task that ends when nobody waits for it.
-struct Task<T>(JoinHandle<T>);
+pub(super) struct Task<T>(JoinHandle<T>);
+
+impl<T> Future for Task<T> {
+    /// The error is a panic there.
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.0).poll(context)
+    }
+}
 
 impl<T> Drop for Task<T> {
     fn drop(&mut self) {
@@ -69,7 +78,8 @@ pub(super) fn attach<F: Future<Output: Send + 'static> + Send + 'static>(
 }
 
 impl Guests {
-    fn spawn<F>(&self, invocation: &Arc<Invocation>, work: Pin<Box<F>>) -> Task<F::Output>
+    /// Begins work there.
+    pub(super) fn spawn<F>(&self, invocation: &Arc<Invocation>, work: Pin<Box<F>>) -> Task<F::Output>
     where
         F: Future<Output: Send + 'static> + Send + 'static,
     {
@@ -109,7 +119,7 @@ impl<F: Future<Output: Send + 'static> + Send + 'static> Future for Attached<F> 
             }
             Work::Gone => return Poll::Pending,
         };
-        Pin::new(&mut task.0).poll(context)
+        Pin::new(task).poll(context)
     }
 }
 

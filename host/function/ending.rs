@@ -11,13 +11,44 @@ use super::{Call, InvokeError, snapshot::Snapshot};
 use crate::{
     invocation::{Fault, Response, Stage},
     sandbox::SandboxError,
-    telemetry::{Record, Report, Subject, Telemetry, TraceContext},
+    telemetry::{FunctionMetrics, Record, Report, Subject, Telemetry, TraceContext},
 };
+
+/// What serves a request, as it is told of: a revision of a function, or the host itself.
+#[derive(Clone, Copy)]
+pub(super) struct Serving<'a> {
+    pub(super) tenant: &'a Arc<str>,
+    pub(super) function: &'a Arc<str>,
+    pub(super) revision: u64,
+    pub(super) metrics: &'a FunctionMetrics,
+}
+
+impl<'a> From<&'a Snapshot> for Serving<'a> {
+    fn from(snapshot: &'a Snapshot) -> Self {
+        let revision = &snapshot.revision;
+        let (tenant, function, metrics) = (&revision.tenant, &revision.function, &revision.metrics);
+        Self { tenant, function, revision: revision.number, metrics }
+    }
+}
+
+/// What is known of a request when it arrives.
+pub(super) struct Arrival<'a> {
+    pub(super) id: &'a Arc<str>,
+    pub(super) method: &'a str,
+    pub(super) arrived: Instant,
+    pub(super) trace: &'a mut TraceContext,
+}
+
+impl<'a> From<&'a mut Call> for Arrival<'a> {
+    fn from(call: &'a mut Call) -> Self {
+        Self { id: &call.id, method: &call.request.method, arrived: call.arrived, trace: &mut call.trace }
+    }
+}
 
 /// Counts how a request ended, also where the caller left and nobody is there to see the end.
 pub(super) struct Ending<'a> {
     /// What serves it.
-    pub(super) snapshot: &'a Snapshot,
+    serving: Serving<'a>,
     arrived: Instant,
     outcome: &'static str,
     /// How long each stage took.
@@ -26,19 +57,18 @@ pub(super) struct Ending<'a> {
 }
 
 impl<'a> Ending<'a> {
-    /// Decides whether the call's trace is sampled, where it begins here.
-    pub(super) fn of(snapshot: &'a Snapshot, call: &mut Call, telemetry: &Arc<Telemetry>) -> Self {
-        let Call { id, request, arrived, trace, .. } = call;
-        let revision = &snapshot.revision;
+    /// Decides whether the request's trace is sampled, where it begins here.
+    pub(super) fn of(serving: Serving<'a>, arrival: Arrival<'_>, telemetry: &Arc<Telemetry>) -> Self {
+        let Arrival { id, method, arrived, trace } = arrival;
         let report = Report::begin(telemetry, trace, || Subject {
             id: id.clone(),
-            tenant: revision.tenant.clone(),
-            function: revision.function.clone(),
-            revision: revision.number,
-            method: request.method.clone(),
-            arrived: *arrived,
+            tenant: serving.tenant.clone(),
+            function: serving.function.clone(),
+            revision: serving.revision,
+            method: method.to_owned(),
+            arrived,
         });
-        Self { snapshot, arrived: *arrived, outcome: "detached", stages: Vec::new(), report }
+        Self { serving, arrived, outcome: "detached", stages: Vec::new(), report }
     }
 
     /// Where the invocation notes its spans, if it is sampled.
@@ -63,7 +93,7 @@ impl<'a> Ending<'a> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         let outcome = if std::thread::panicking() { outcome(Fault::Host) } else { self.outcome };
-        self.snapshot.revision.metrics.ended(outcome, self.arrived.elapsed());
+        self.serving.metrics.ended(outcome, self.arrived.elapsed());
     }
 }
 
@@ -78,10 +108,10 @@ fn outcome(fault: Fault) -> &'static str {
 }
 
 /// One line for an error, at the level of whose fault it is. A trap's backtrace goes only here.
-pub(super) fn log((id, trace): (&str, &TraceContext), snapshot: &Snapshot, error: &InvokeError) {
+pub(super) fn log((id, trace): (&str, &TraceContext), serving: Serving<'_>, error: &InvokeError) {
     let trace_id = trace.id();
-    let (tenant, function, revision) =
-        (&*snapshot.revision.tenant, &*snapshot.revision.function, snapshot.revision.number);
+    let Serving { tenant, function, revision, .. } = serving;
+    let (tenant, function) = (&**tenant, &**function);
     let backtrace = match error {
         InvokeError::Sandbox(SandboxError::Trap { backtrace, .. }) => backtrace,
         _ => "",

@@ -37,6 +37,20 @@ pub enum InvokeError {
     /// The body could not be taken.
     #[error(transparent)]
     Body(#[from] BodyError),
+    /// The request says no inference that could be asked for.
+    #[error("{0}")]
+    Malformed(String),
+    /// The request takes more than it may.
+    #[error("{0}")]
+    TooLarge(String),
+    /// No such model, or it does not serve.
+    #[error("{detail}")]
+    NoModel {
+        /// What was asked for and what there is.
+        detail: String,
+        /// Whether it is there, but could not be loaded.
+        known: bool,
+    },
     /// The plugin refused the request.
     #[error("the plugin refused the request: {}", .0.code)]
     Rejected(Box<Rejection>),
@@ -121,6 +135,9 @@ impl InvokeError {
             Self::FunctionNotFound { .. }
             | Self::RevisionNotFound { .. }
             | Self::Body(_)
+            | Self::Malformed(_)
+            | Self::TooLarge(_)
+            | Self::NoModel { known: false, .. }
             | Self::Rejected(_)
             | Self::TooManyRows { .. } => Fault::Caller,
             Self::Contract(_) => Fault::Function,
@@ -132,7 +149,7 @@ impl InvokeError {
             | Self::Deadline { .. } => Fault::Capacity,
             Self::Sandbox(error) => error.fault(),
             Self::Infer(error) => error.fault(),
-            Self::Internal(_) => Fault::Host,
+            Self::Internal(_) | Self::NoModel { .. } => Fault::Host,
         }
     }
 }

@@ -11,6 +11,8 @@ use crate::{nearest::nearest_hint, tensor::TensorType};
 const MAX_NAME_BYTES: usize = 64;
 /// Models that one function may be bound to.
 const MAX_MODELS: usize = 16;
+/// The one protocol whose requests can be passed through.
+const OPEN_INFERENCE: &str = "oip";
 /// Keys under `[config]`, and bytes of all of them.
 const MAX_CONFIG_KEYS: usize = 256;
 const MAX_CONFIG_BYTES: usize = 64 << 10;
@@ -30,9 +32,9 @@ pub struct Manifest {
     /// The plugin's own keys and values.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
-    /// Named here only to be refused with its reason.
+    /// Whose requests are passed to the model as they are: `oip`, or nobody's.
     #[serde(default)]
-    passthrough: Option<String>,
+    pub passthrough: Option<String>,
 }
 
 /// A model as the plugin sees it.
@@ -117,10 +119,23 @@ impl Manifest {
         Ok(manifest)
     }
 
+    /// Whether bodies are requests of the Open Inference Protocol, which the host reads instead of `preprocessing`.
+    pub fn passes_through(&self) -> bool {
+        self.passthrough.is_some()
+    }
+
     fn check(&self, host: &Config) -> Result<(), ManifestError> {
         let wrong = |key, reason: String| Err(ManifestError::Value { key, reason });
-        if self.passthrough.is_some() {
-            return wrong("passthrough", "the Open Inference Protocol is not there yet".into());
+        match &self.passthrough {
+            Some(other) if other != OPEN_INFERENCE => {
+                let other: String = other.chars().take(MAX_NAME_BYTES).collect();
+                return wrong("passthrough", format!("`{other}` is not known; there is `{OPEN_INFERENCE}`"));
+            }
+            Some(_) if self.models.len() != 1 => {
+                let bound = self.models.len();
+                return wrong("passthrough", format!("needs exactly one bound model, there are {bound}"));
+            }
+            _ => {}
         }
         if self.component.is_empty() || self.component.contains(['/', '\\']) || self.component.starts_with('.') {
             return wrong("component", format!("`{}` is not the name of a file beside function.toml", self.component));
@@ -201,7 +216,8 @@ mod tests {
             ("component = \"x.wasm\"\n[limits]\ntimeout_ms = 0", "must be 1 to"),
             ("component = \"x.wasm\"\n[limits]\nmemory_bytes = 99999999999999", "limits.memory_bytes"),
             ("component = \"x.wasm\"\n[limits]\ntimeout_ms = -1", "line 3"),
-            ("component = \"x.wasm\"\npassthrough = \"oip\"", "not there yet"),
+            ("component = \"x.wasm\"\npassthrough = \"oip\"", "exactly one bound model"),
+            ("component = \"x.wasm\"\npassthrough = \"grpc\"", "`oip`"),
             ("component = \"x.wasm\"\n[models.a]\nmodel = \"m\"\ninputs = { x = \"FP32[3]\" }", "`x`"),
             ("component = \"x.wasm\"\n[models.a]\ninputs = {}", "model"),
         ] {

@@ -7,6 +7,7 @@ mod admission;
 mod attached;
 mod binding;
 mod body;
+mod direct;
 mod ending;
 mod error;
 mod folder;
@@ -14,23 +15,30 @@ mod gate;
 mod listing;
 mod manifest;
 mod models;
+pub mod oip;
+mod passthrough;
+mod repository;
 mod revision;
 mod runtime;
 mod snapshot;
 mod step;
 mod table;
+mod tenants;
 
 pub use admission::Admission;
 pub use body::{Body, BodyError};
+pub use direct::{Asked, DEFAULT_TENANT, Direct, FUNCTION as DIRECT};
 pub use error::{EngineError, InferError, InvokeError, SandboxError};
 pub use folder::{Folder, LOOK_EVERY};
 pub use listing::ModelListing;
 pub use manifest::{Manifest, ManifestError};
 pub use models::{ModelControl, ModelError};
+pub use repository::RepositoryChange;
 pub use revision::{DeployError, Deployer, Revision};
 pub use runtime::{Call, Outcome, Runtime};
 pub use snapshot::Snapshot;
 pub use table::{FunctionStatus, Functions};
+pub use tenants::{Tenant, Tenants};
 
 use std::time::Duration;
 

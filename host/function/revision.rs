@@ -1,21 +1,21 @@
 //! Deploying: component and manifest become a revision, checked against the contract and the models before it may serve.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use super::{
-    Config, Functions, Manifest, ManifestError, binding,
+    Config, Functions, Manifest, ManifestError, Tenant, Tenants, binding,
     manifest::is_name,
     snapshot::{Models, Snapshot},
 };
 use crate::{
-    account::{Account, Holder, Places, Used},
+    account::{Account, Used},
     engine::{Engine, EngineError, Model, ModelReference, Version},
     invocation::Invocation,
     sandbox::{Plugin, Refusal, Sandbox, TextModel, Tokenizers},
@@ -39,9 +39,7 @@ pub struct Revision {
     pub(super) config: Arc<BTreeMap<String, String>>,
     pub(super) plugin: Arc<Plugin>,
     pub(super) metrics: FunctionMetrics,
-    pub(super) tenant_account: Arc<Account>,
-    pub(super) tenant_places: Arc<Places>,
-    pub(super) standing: Standing,
+    pub(super) owner: Arc<Tenant>,
     mean_time: MeanTime,
 }
 
@@ -122,9 +120,6 @@ pub(super) struct Missing {
     pub(super) misfit: bool,
 }
 
-/// What all revisions of a tenant share.
-type Tenant = (Arc<Account>, Arc<Places>);
-
 /// Makes revisions.
 pub struct Deployer {
     sandbox: Arc<Sandbox>,
@@ -133,26 +128,21 @@ pub struct Deployer {
     config: Config,
     host: Arc<Account>,
     tokenizers: Tokenizers,
-    tenants: Mutex<HashMap<String, Tenant>>,
-    standings: BTreeMap<String, Standing>,
+    tenants: Tenants,
 }
 
 impl Deployer {
     /// Everything a revision is made with.
     pub fn new(sandbox: Arc<Sandbox>, engine: Arc<Engine>, telemetry: Arc<Telemetry>, config: Config) -> Self {
         let host = Account::host(config.host_memory_bytes);
-        let (tokenizers, tenants, standings) = (Tokenizers::default(), Mutex::default(), BTreeMap::new());
-        Self { sandbox, engine, telemetry, config, host, tokenizers, tenants, standings }
+        let tenants = Tenants::new(host.clone(), config.tenant_memory_bytes, BTreeMap::new());
+        Self { sandbox, engine, telemetry, config, host, tokenizers: Tokenizers::default(), tenants }
     }
 
     /// The same, where these tenants stand otherwise among others than by default.
     pub fn with_standings(self, standings: BTreeMap<String, Standing>) -> Self {
-        Self { standings, ..self }
-    }
-
-    /// How a tenant stands among others.
-    pub fn standing(&self, tenant: &str) -> Standing {
-        self.standings.get(tenant).copied().unwrap_or_default()
+        let tenants = Tenants::new(self.host.clone(), self.config.tenant_memory_bytes, standings);
+        Self { tenants, ..self }
     }
 
     /// The account of the whole host.
@@ -177,8 +167,7 @@ impl Deployer {
         }
         let read = Manifest::read(manifest, &self.config)?;
         let models = self.bind(&read)?;
-        let plugin = Arc::new(self.sandbox.compile(component)?);
-        let (tenant_account, tenant_places) = self.tenant(tenant);
+        let plugin = Arc::new(self.sandbox.compile_for(component, read.passes_through())?);
         let revision = Revision {
             tenant: tenant.into(),
             function: function.into(),
@@ -186,9 +175,7 @@ impl Deployer {
             digest: digest(manifest, component),
             config: Arc::new(read.config.clone()),
             metrics: self.telemetry.function(tenant, function),
-            tenant_account,
-            tenant_places,
-            standing: self.standing(tenant),
+            owner: self.tenants.get(tenant),
             mean_time: MeanTime::default(),
             manifest: read,
             plugin,
@@ -251,10 +238,9 @@ impl Deployer {
         self.engine.changes()
     }
 
-    fn tenant(&self, tenant: &str) -> Tenant {
-        let mut tenants = self.tenants.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || (self.host.child(Holder::Tenant, self.config.tenant_memory_bytes), Arc::default());
-        tenants.entry(tenant.to_owned()).or_insert_with(make).clone()
+    /// What is known of a tenant.
+    pub fn tenant(&self, tenant: &str) -> Arc<Tenant> {
+        self.tenants.get(tenant)
     }
 }
 

@@ -10,10 +10,10 @@ use tokio::{runtime::Handle, time::timeout_at};
 use tracing::Instrument;
 
 use super::{
-    Admission, Body, EngineError, Functions, InvokeError, ModelControl, ModelError,
+    Admission, Body, Direct, EngineError, Functions, InvokeError, ModelControl, ModelError,
     attached::{Guests, attach},
     body::{self, ReadError},
-    ending::{Ending, log},
+    ending::{Arrival, Ending, Serving, log},
     gate::Gate,
     listing::ModelListing,
     snapshot::Snapshot,
@@ -71,23 +71,25 @@ pub struct Outcome {
 /// Everything an invocation needs.
 pub struct Runtime {
     functions: Arc<Functions>,
-    admission: Arc<Admission>,
-    engine: Arc<Engine>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) engine: Arc<Engine>,
     account: Arc<Account>,
-    models: Arc<ModelControl>,
-    guests: Arc<Guests>,
+    pub(super) models: Arc<ModelControl>,
+    pub(super) direct: Direct,
+    pub(super) guests: Arc<Guests>,
 }
 
 impl Runtime {
-    /// `account` is the host's; `threads` are those to which long-running guests move, `places` how many there are.
+    /// `account` is the host's; `direct` is for who asks models without a function between; `threads` are those to which
+    /// long-running guests move, `places` how many there are.
     pub fn new(
         (functions, admission): (Arc<Functions>, Arc<Admission>),
         (engine, account): (Arc<Engine>, Arc<Account>),
-        models: Arc<ModelControl>,
+        (models, direct): (Arc<ModelControl>, Direct),
         (threads, places): (Handle, usize),
     ) -> Self {
         let guests = Arc::new(Guests { threads, gate: Gate::new(places) });
-        Self { functions, admission, engine, account, models, guests }
+        Self { functions, admission, engine, account, models, direct, guests }
     }
 
     /// Whether requests should come here, or why not.
@@ -151,7 +153,7 @@ impl Runtime {
     }
 
     /// Where everything is told.
-    fn telemetry(&self) -> &Arc<Telemetry> {
+    pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
         self.admission.telemetry()
     }
 
@@ -171,11 +173,11 @@ impl Runtime {
                 return Outcome { result, revision: None, cache, stages: Vec::new(), trace, report: None };
             }
         };
-        let mut ending = Ending::of(&snapshot, &mut call, self.telemetry());
+        let mut ending = Ending::of(Serving::from(&snapshot), Arrival::from(&mut call), self.telemetry());
         let trace = call.trace;
         let result = tokio::select! {
             biased;
-            result = self.invoke(&mut ending, call, body) => result,
+            result = self.invoke(&snapshot, &mut ending, call, body) => result,
             error = self.admission.cut_off() => Err(error),
         };
         let (stages, report) = ending.answered(&result);
@@ -183,14 +185,19 @@ impl Runtime {
             snapshot.revision.metrics.stage(*stage, *time);
         }
         if let Err(error) = &result {
-            log((&id, &trace), &snapshot, error);
+            log((&id, &trace), Serving::from(&snapshot), error);
         }
         Outcome { result, revision: Some(snapshot.revision.number), cache, stages, trace, report }
     }
 
     /// The story of a request whose snapshot is taken.
-    async fn invoke(&self, ending: &mut Ending<'_>, call: Call, mut body: impl Body) -> Result<Response, InvokeError> {
-        let snapshot = ending.snapshot;
+    async fn invoke(
+        &self,
+        snapshot: &Snapshot,
+        ending: &mut Ending<'_>,
+        call: Call,
+        mut body: impl Body,
+    ) -> Result<Response, InvokeError> {
         let limits = &snapshot.revision.manifest.limits;
         let timeout = call.timeout.map_or(limits.timeout(), |asked| asked.min(limits.timeout()));
         let deadline = call.arrived + timeout;
@@ -204,7 +211,7 @@ impl Runtime {
             ReadError::Memory(over) => InvokeError::Memory(over),
             ReadError::Deadline => too_late(),
         })?;
-        let request = Request { body, charge: Some(charge), ..call.request };
+        let request = Request { body, charge: Some(Arc::new(charge)), ..call.request };
         let work = run(snapshot.clone(), invocation.clone(), request).in_current_span();
         let attached = attach(&self.guests, invocation.clone(), snapshot.revision.expects_long(), work);
         let ended = timeout_at(deadline.into(), attached).await;

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use futures_util::future::try_join_all;
 
-use super::{InvokeError, binding, snapshot::Snapshot};
+use super::{InvokeError, binding, passthrough::Defaults, snapshot::Snapshot};
 use crate::{
     invocation::{Inference, Invocation, Outputs, Rejection, Response, Stage, Step},
     sandbox::Assignment,
@@ -14,7 +14,9 @@ use crate::{
 /// Runs a guest from validation to its response.
 pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<Response, InvokeError> {
     let invocation = assignment.invocation.clone();
-    let limits = &snapshot.revision.manifest.limits;
+    let (manifest, request) = (&snapshot.revision.manifest, assignment.request.clone());
+    let limits = &manifest.limits;
+    let mut defaults = Defaults::default();
     let start = Instant::now();
     let mut guest = snapshot.revision.plugin.start(assignment).await?;
     let verdict = guest.validate().await;
@@ -22,9 +24,12 @@ pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<R
     invocation.spent(Stage::Validate, start, start.elapsed());
     verdict?.map_err(rejected)?;
     let start = Instant::now();
-    let first = guest.preprocess().await;
+    let first = match manifest.passes_through() {
+        true => defaults.first(snapshot, &invocation, &request).await,
+        false => guest.preprocess().await.map_err(Into::into).and_then(|step| step.map_err(rejected)),
+    };
     invocation.spent(Stage::Preprocess, start, start.elapsed());
-    let mut step = first?.map_err(rejected)?;
+    let mut step = first?;
     let mut rows = 0;
     for round in 0.. {
         let inferences = match step {
@@ -32,7 +37,12 @@ pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<R
             Step::Infer(_) if round == limits.max_steps => break,
             Step::Infer(inferences) => inferences,
         };
-        let outputs = infer(snapshot, &invocation, inferences, &mut rows).await?;
+        defaults.asked(&inferences);
+        let outputs = infer(snapshot, &invocation, inferences, &mut rows).await;
+        let outputs = outputs.map_err(|error| defaults.blame(error))?;
+        if let Some(answer) = defaults.answer(&guest, snapshot, (&invocation, &outputs)) {
+            return answer;
+        }
         let start = Instant::now();
         let next = guest.postprocess(outputs).await;
         invocation.spent(Stage::Postprocess, start, start.elapsed());

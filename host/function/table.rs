@@ -128,7 +128,7 @@ impl Functions {
     pub fn held_bytes(&self) -> BTreeMap<String, (u64, u64)> {
         let functions = self.table.load();
         let ready = functions.iter().filter_map(|((tenant, _), entry)| match entry {
-            Entry::Ready(snapshot) => Some((tenant, &snapshot.revision.tenant_account)),
+            Entry::Ready(snapshot) => Some((tenant, &snapshot.revision.owner.account)),
             Entry::Refused(_) => None,
         });
         ready.map(|(tenant, account)| (tenant.to_string(), (account.held_bytes(), account.limit_bytes()))).collect()

@@ -18,12 +18,23 @@ use crate::{
 
 /// Writes an outcome: the plugin's answer, its refusal, or a problem, and what every answer of a function tells.
 pub(super) fn write(outcome: Outcome, head: &Head) -> Response<Body> {
+    write_as(outcome, head, |error| match error {
+        InvokeError::Rejected(rejection) => refusal(rejection, head),
+        error => Problem::of(&error, &head.id).into_response(),
+    })
+}
+
+/// The same, with errors in another shape.
+pub(super) fn write_as(
+    outcome: Outcome,
+    head: &Head,
+    refuse: impl FnOnce(InvokeError) -> Response<Body>,
+) -> Response<Body> {
     // Only where somebody wants to know: a refusal's code is text of its own.
     let report = outcome.report.map(|report| (report, outcome.result.as_ref().map_or_else(code, |_| String::new())));
     let mut response = match outcome.result {
         Ok(answer) => plugin_answer(answer),
-        Err(InvokeError::Rejected(rejection)) => refusal(rejection, head),
-        Err(error) => Problem::of(&error, &head.id).into_response(),
+        Err(error) => refuse(error),
     };
     let headers = response.headers_mut();
     if let Some(revision) = outcome.revision {
@@ -31,7 +42,8 @@ pub(super) fn write(outcome: Outcome, head: &Head) -> Response<Body> {
     }
     headers.insert("x-tenon-cache", HeaderValue::from_static(outcome.cache));
     // Letters and digits are always a valid value; where no function was found there is nothing to tell.
-    if let Some(timing) = outcome.revision.and_then(|_| HeaderValue::try_from(timing(&outcome.stages, head)).ok()) {
+    let served = outcome.revision.is_some() || !outcome.stages.is_empty();
+    if let Some(timing) = served.then(|| HeaderValue::try_from(timing(&outcome.stages, head)).ok()).flatten() {
         headers.insert("server-timing", timing);
     }
     if outcome.trace != head.trace {

@@ -11,11 +11,11 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{answer, handle::Head, incoming, problem::Problem};
+use super::{answer, handle::Head, incoming, oip, problem::Problem, token::Token};
 use crate::function::Runtime;
 
-/// Routes of the data plane.
-pub fn router(runtime: Arc<Runtime>) -> Router {
+/// Routes of the data plane. The token is asked for only where a caller would change models.
+pub fn router(runtime: Arc<Runtime>, token: Token) -> Router {
     Router::new()
         .route("/v1/functions/{*call}", any(invoke))
         .route("/v1/functions", get(functions))
@@ -24,7 +24,8 @@ pub fn router(runtime: Arc<Runtime>) -> Router {
         .route("/health/ready", get(ready))
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(runtime)
+        .with_state(runtime.clone())
+        .merge(oip::router(runtime, token))
 }
 
 async fn invoke(
@@ -70,7 +71,7 @@ fn shown(request: &Request<Body>) -> &str {
 }
 
 pub(super) async fn nothing_here(Extension(head): Extension<Head>, request: Request<Body>) -> Response<Body> {
-    let known = "try /v1/functions, /v1/models, /health/ready";
+    let known = "try /v1/functions, /v1/models, /v2, /health/ready";
     Problem::new("not-found", format!("nothing is at {}; {known}", shown(&request)), &head.id).into_response()
 }
 

@@ -26,6 +26,12 @@ pub(super) struct WireBody {
     body: axum::body::Body,
 }
 
+impl WireBody {
+    pub(super) fn new(body: axum::body::Body) -> Self {
+        Self { announced: http_body::Body::size_hint(&body).exact(), body }
+    }
+}
+
 impl Body for WireBody {
     fn announced(&self) -> Option<u64> {
         self.announced
@@ -79,7 +85,6 @@ pub(super) fn call(request: Request<axum::body::Body>, head: &Head) -> Result<(C
         headers: headers(&parts.headers),
         ..invocation::Request::default()
     };
-    let announced = http_body::Body::size_hint(&body).exact();
     let call = Call {
         id: head.id.clone(),
         tenant: tenant.into(),
@@ -91,7 +96,7 @@ pub(super) fn call(request: Request<axum::body::Body>, head: &Head) -> Result<(C
         trace: head.trace,
         request,
     };
-    Ok((call, WireBody { announced, body }))
+    Ok((call, WireBody::new(body)))
 }
 
 /// Tenant, function, and the path below the function, which is empty or begins with a slash.
@@ -103,7 +108,7 @@ fn place(path: &str) -> Option<(&str, &str, &str)> {
 }
 
 /// How long the caller would wait.
-fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
+pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
     let Some(value) = headers.get("x-tenon-timeout-ms") else { return Ok(None) };
     let number = value.to_str().ok().and_then(|text| text.parse::<u64>().ok()).filter(|number| *number > 0);
     match number {
@@ -113,7 +118,7 @@ fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, String> {
 }
 
 /// How urgent it is; a caller may only lower it.
-fn priority(headers: &HeaderMap) -> Result<Priority, String> {
+pub(super) fn priority(headers: &HeaderMap) -> Result<Priority, String> {
     match headers.get("x-tenon-priority").map(|value| value.as_bytes()) {
         None | Some(b"interactive") => Ok(Priority::Interactive),
         Some(b"batch") => Ok(Priority::Batch),

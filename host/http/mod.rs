@@ -14,6 +14,7 @@ mod incoming;
 mod linger;
 mod malformed;
 mod models;
+mod oip;
 mod pace;
 mod problem;
 mod server;

@@ -31,7 +31,7 @@ pub(super) struct Problem {
 }
 
 /// Codes with status and title, in the order of DESIGN section 8.
-const TABLE: [(&str, u16, &str); 30] = [
+const TABLE: [(&str, u16, &str); 32] = [
     ("bad-request", 400, "The request is malformed"),
     ("unauthenticated", 401, "A token is needed"),
     ("forbidden", 403, "This is not allowed"),
@@ -44,6 +44,7 @@ const TABLE: [(&str, u16, &str); 30] = [
     ("model-in-use", 409, "Functions are bound to the model"),
     ("model-busy", 503, "Another change of models is in progress"),
     ("body-too-large", 413, "The body is too large"),
+    ("unsupported-coding", 415, "The body is packed in a way that is not understood"),
     ("too-many-rows", 413, "The request brings too many rows"),
     ("rate-limited", 429, "Too many requests"),
     ("concurrency-limit", 429, "Too many invocations at once"),
@@ -60,6 +61,7 @@ const TABLE: [(&str, u16, &str); 30] = [
     ("draining", 503, "This host is stopping"),
     ("deadline-exceeded", 504, "There was no answer in time"),
     ("queue-timeout", 504, "The rows waited too long for the model"),
+    ("not-offered", 501, "This host does not offer that"),
     ("not-ready", 503, "This host is not ready"),
     ("internal", 500, "Something is wrong inside Tenon"),
 ];
@@ -137,6 +139,16 @@ impl Problem {
         Self::new(code, error.to_string(), request_id)
     }
 
+    /// The status, for who tells errors in another way.
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// What is wrong, likewise.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The document.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
@@ -177,6 +189,10 @@ fn code_of(error: &InvokeError) -> (&'static str, Option<Duration>) {
         InvokeError::RevisionNotFound { .. } => ("revision-not-found", None),
         InvokeError::Body(BodyError::TooLarge { .. }) => ("body-too-large", None),
         InvokeError::Body(BodyError::Broken(_)) | InvokeError::Rejected(_) => ("bad-request", None),
+        InvokeError::Malformed(_) => ("bad-request", None),
+        InvokeError::TooLarge(_) => ("body-too-large", None),
+        InvokeError::NoModel { known: false, .. } => ("model-not-found", None),
+        InvokeError::NoModel { known: true, .. } => ("model-unavailable", Some(MEMORY_RETRY)),
         InvokeError::TooManyRows { .. } => ("too-many-rows", None),
         InvokeError::Concurrency { retry_after, .. } | InvokeError::TenantConcurrency { retry_after, .. } => {
             ("concurrency-limit", Some(*retry_after))

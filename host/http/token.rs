@@ -13,6 +13,7 @@ const TOKEN_BYTES: usize = 32;
 const PREFIX: &str = "tenon_admin_";
 
 /// The hash of the token; the token itself is in the file and with whoever may read it.
+#[derive(Clone)]
 pub struct Token(blake3::Hash);
 
 /// Why there is no token.

@@ -45,7 +45,7 @@ impl Compiler {
     }
 
     /// Compiles, and names everything that does not fit before linking finds only the first.
-    pub(super) fn compile(&self, wasm: &[u8]) -> Result<(InstancePre<Guest>, Stages), Refusal> {
+    pub(super) fn compile(&self, wasm: &[u8], passthrough: bool) -> Result<(InstancePre<Guest>, Stages), Refusal> {
         let component =
             Component::new(&self.engine, wasm).map_err(|error| Refusal::NotAComponent(format!("{error:#}")))?;
         let foreign = self.foreign_imports(&component);
@@ -59,9 +59,7 @@ impl Compiler {
         let differs = |error: wasmtime::Error| Refusal::DiffersFromContract(format!("{error:#}"));
         let pre = self.linker.instantiate_pre(&component).map_err(differs)?;
         let stages = Stages::find(&pre).map_err(differs)?;
-        if stages.preprocessing.is_none() {
-            return Err(Refusal::NoPreprocessing);
-        }
+        contract::one_preprocessing(stages.preprocessing.is_some(), passthrough)?;
         Ok((pre, stages))
     }
 

@@ -102,6 +102,15 @@ pub(crate) fn is_unknown_export(name: &str) -> bool {
     name.starts_with(NAMESPACE) && !STAGES.iter().any(|(stage, _)| name == export_name(stage))
 }
 
+/// Whether exactly one of the two turns requests into tensors: the plugin or, passing them through, the host.
+pub(crate) fn one_preprocessing(exported: bool, passthrough: bool) -> Result<(), Refusal> {
+    match (exported, passthrough) {
+        (false, false) => Err(Refusal::NoPreprocessing),
+        (true, true) => Err(Refusal::TwoPreprocessings),
+        _ => Ok(()),
+    }
+}
+
 /// Why a component may not be deployed.
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
@@ -119,8 +128,10 @@ pub enum Refusal {
     UnknownExports(Vec<String>),
     #[error("{0}")]
     DiffersFromContract(String),
-    #[error("the component exports no `preprocessing`, and `passthrough` is not there yet")]
+    #[error("the component exports no `preprocessing`, and function.toml does not say `passthrough = \"oip\"`")]
     NoPreprocessing,
+    #[error("the component exports `preprocessing`, which would never run: function.toml says `passthrough`")]
+    TwoPreprocessings,
 }
 
 impl Refusal {
@@ -133,6 +144,7 @@ impl Refusal {
             Self::UnknownExports(_) => "unknown-exports",
             Self::DiffersFromContract(_) => "differs-from-contract",
             Self::NoPreprocessing => "no-preprocessing",
+            Self::TwoPreprocessings => "two-preprocessings",
         }
     }
 }

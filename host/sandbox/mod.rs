@@ -115,10 +115,15 @@ impl Sandbox {
 
     /// Compiles a component and checks it against the contract. Blocks for seconds where the component is large.
     pub fn compile(self: &Arc<Self>, wasm: &[u8]) -> Result<Plugin, Refusal> {
+        self.compile_for(wasm, false)
+    }
+
+    /// The same for a function that may say `passthrough`: then there is no `preprocessing`, else there is one.
+    pub fn compile_for(self: &Arc<Self>, wasm: &[u8], passthrough: bool) -> Result<Plugin, Refusal> {
         if wasm.len() as u64 > self.config.max_component_bytes {
             return Err(Refusal::TooLarge { size: wasm.len() as u64, limit: self.config.max_component_bytes });
         }
-        Ok(Plugin::new(self.clone(), self.compiler.compile(wasm)?))
+        Ok(Plugin::new(self.clone(), self.compiler.compile(wasm, passthrough)?))
     }
 
     /// One permit for each slot of the pool: whoever holds one gets an instance without waiting.

@@ -11,7 +11,6 @@ use wasmtime::{
 use super::{
     Plugin, SandboxError,
     bindings::{steps as wit, types},
-    compiler::VERSION,
     host_calls::{headers, request::Handle, steps::Results},
     meter::{CpuSpent, metered},
     plugin::{Stepped, TICKS_PER_STAGE},
@@ -71,12 +70,16 @@ impl Running {
         self.step(step)
     }
 
+    /// Whether the plugin has a stage 4 at all.
+    pub fn postprocesses(&self) -> bool {
+        self.plugin.exports().postprocessing.is_some()
+    }
+
     /// Stage 4: the next step, given what the models said; one `Outputs` for each inference, in order.
     pub async fn postprocess(&mut self, outputs: Vec<Outputs>) -> Result<Result<Step, Rejection>, SandboxError> {
         let plugin = self.plugin.clone();
         let Some(stage) = &plugin.exports().postprocessing else {
-            let missing = "the plugin asked for an inference and exports no `postprocessing`, which this host needs";
-            return Err(SandboxError::Contract(format!("{missing} (contract {VERSION})")));
+            return Err(SandboxError::Contract("the plugin exports no `postprocessing`".into()));
         };
         let mut handles = Vec::with_capacity(outputs.len());
         for outputs in outputs {

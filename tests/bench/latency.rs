@@ -86,7 +86,7 @@ pub(crate) fn measure() {
     let runtime = reactor(&config);
     let alone = Arc::new(Alone::default());
     let backend = Arc::new(Direct(Torch::default(), alone.clone()));
-    let engine = Engine::start(&config.engine, backend, &Telemetry::new()).expect("the engine starts");
+    let engine = Engine::start(&config.engine, backend, &Arc::new(Telemetry::new())).expect("the engine starts");
     let model = engine.model("identity", Version::Serving).expect("the model is there");
     let turn = || {
         let (model, alone) = (model.clone(), alone.clone());

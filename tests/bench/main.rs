@@ -32,22 +32,15 @@ use std::{path::Path, process::ExitCode, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is measured, by name.
-<<<<<<< HEAD
-const PARTS: [(&str, fn()); 10] = [
-=======
-const PARTS: [(&str, fn()); 13] = [
->>>>>>> benches
+const PARTS: [(&str, fn()); 14] = [
     ("instance", instance::measure),
     ("copy", copy::measure),
     ("scaling", scaling::measure),
     ("empty", requests::empty),
     ("identity", requests::identity),
     ("neighbour", neighbour::measure),
-<<<<<<< HEAD
-    ("overload", overload::measure),
-=======
     ("latency", latency::measure),
->>>>>>> benches
+    ("overload", overload::measure),
     ("forward", forward::measure),
     ("efficiency", efficiency::measure),
     ("tenants", tenants::measure),

@@ -35,6 +35,7 @@ mod invariants;
 mod limits;
 mod logs;
 mod models;
+mod oip;
 mod overload;
 mod process;
 mod sharing;

@@ -45,6 +45,8 @@ pub(super) struct Function {
     /// Models by the plugin's names for them; whether they are there only a host knows.
     pub(super) models: BTreeMap<String, String>,
     pub(super) memory_bytes: u64,
+    /// Whether the host reads bodies instead of the plugin.
+    pub(super) passthrough: bool,
 }
 
 /// Reads and judges; the inner error is what the host would say.
@@ -62,6 +64,7 @@ pub(super) fn read(path: &Path) -> Result<Result<Function, String>, Failure> {
     let Ok(text) = String::from_utf8(text) else { return Ok(Err("function.toml: is not UTF-8".to_owned())) };
     let manifest = Manifest::read(&text, &Config::default()).map_err(|error| error.to_string());
     Ok(manifest.map(|manifest| Function {
+        passthrough: manifest.passes_through(),
         models: manifest.models.into_iter().map(|(alias, bound)| (alias, bound.model)).collect(),
         memory_bytes: manifest.limits.memory_bytes,
         component: manifest.component,

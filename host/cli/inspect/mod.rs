@@ -52,7 +52,8 @@ pub(crate) fn run(flags: &InspectFlags) -> Result<(), Stop> {
     let limits = Limits::default();
     let bytes = component::read(&flags.component, limits.component_bytes)?;
     let function = flags.function.as_deref().map(function::read).transpose()?;
-    let verdict = verdict::judge(&bytes, &limits);
+    let passthrough = matches!(&function, Some(Ok(function)) if function.passthrough);
+    let verdict = verdict::judge(&bytes, &limits, passthrough);
     let inspected = Inspected { file: flags.component.display().to_string(), verdict, function };
     if flags.json {
         output::json(&inspected.as_json(&limits))?;

@@ -51,8 +51,8 @@ pub(super) struct Verdict {
     pub(super) uncertain: bool,
 }
 
-/// Judges what was read of a file.
-pub(super) fn judge(bytes: &Bytes, limits: &Limits) -> Verdict {
+/// Judges what was read of a file; `passthrough` is what `function.toml` says.
+pub(super) fn judge(bytes: &Bytes, limits: &Limits, passthrough: bool) -> Verdict {
     let refused = |refusal| Verdict { refusal: Some(refusal), ..Verdict::default() };
     let bytes = match bytes {
         Bytes::TooLarge(size) => return refused(Refusal::TooLarge { size: *size, limit: limits.component_bytes }),
@@ -65,6 +65,8 @@ pub(super) fn judge(bytes: &Bytes, limits: &Limits) -> Verdict {
     let types = Types::of(bytes);
     let functions = types.as_ref().map(Types::imported).unwrap_or_default();
     let refusal = refusal(&component, types.as_ref(), bytes, limits);
+    let exports = |stage| component.exports.contains(&export_name(stage));
+    let refusal = refusal.or_else(|| contract::one_preprocessing(exports("preprocessing"), passthrough).err());
     let exported = |interface: &str| component.exports.contains(&export_name(interface));
     Verdict {
         stages: STAGES.iter().filter(|(name, _)| exported(name)).map(|(_, function)| *function).collect(),
@@ -87,7 +89,7 @@ fn met((name, is_type): &(String, bool), functions: &BTreeMap<String, Vec<String
     Import { name: name.clone(), offer, functions: functions.get(name).cloned().unwrap_or_default() }
 }
 
-/// The first thing that the host would refuse, in its order.
+/// The first thing that the host would refuse, in its order, but for who makes tensors.
 fn refusal(component: &Component, types: Option<&Types>, bytes: &[u8], limits: &Limits) -> Option<Refusal> {
     if let Some(why) = over_the_pool(&component.sizes, limits) {
         return Some(Refusal::NotAComponent(why));
@@ -109,10 +111,7 @@ fn refusal(component: &Component, types: Option<&Types>, bytes: &[u8], limits: &
     let stages: Vec<_> = stages.into_iter().map(|(stage, _)| stage).collect();
     let comparable = types.filter(|types| types.are_comparable());
     let difference = odd.or_else(|| comparable.and_then(|types| types.difference(bytes, &stages)));
-    if let Some(difference) = difference {
-        return Some(Refusal::DiffersFromContract(difference));
-    }
-    (!stages.contains(&"preprocessing")).then_some(Refusal::NoPreprocessing)
+    difference.map(Refusal::DiffersFromContract)
 }
 
 /// What is wrong with a stage that WIT has no word for.

@@ -46,7 +46,7 @@ fn square(file: &Path, rows: i64) {
 
 struct Pressed {
     engine: Arc<Engine>,
-    telemetry: Telemetry,
+    telemetry: Arc<Telemetry>,
     host: Arc<Account>,
     _folder: TempDir,
 }
@@ -60,7 +60,7 @@ impl Pressed {
         lookup(&models.join("n/1/model.pt"));
         fs::write(models.join("m/model.toml"), SQUARE).unwrap();
         fs::write(models.join("n/model.toml"), LOOKUP).unwrap();
-        let (data, telemetry) = (folder.path().join("data"), Telemetry::new());
+        let (data, telemetry) = (folder.path().join("data"), Arc::new(Telemetry::new()));
         let config = Config { models, data, memory_bytes, ..Config::default() };
         let engine = Engine::start(&config, Arc::new(Torch::default()), &telemetry).unwrap();
         Self { engine, telemetry, host: Account::host(1 << 30), _folder: folder }

@@ -1,0 +1,167 @@
+//! The protocol over gRPC: the service `inference.GRPCInferenceService`, on the port of everything else.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header},
+    response::IntoResponse as _,
+    routing::post,
+};
+use bytes::Bytes;
+
+use super::{
+    EXTENSIONS, MAX_SMALL_BYTES, NAME, Open,
+    framing::{Code, Message, answer, framed, status, succeeded, timeout},
+    messages::{
+        ChangeRequest, Empty, Index, IndexRequest, ModelIndex, ModelMetadata, ModelName, ServerMetadata, Truth,
+    },
+};
+use crate::{
+    function::{Asked, Body as _, InvokeError, RepositoryChange, oip::Form},
+    http::{
+        answer as written,
+        handle::{Head, text},
+        incoming,
+        problem::Problem,
+    },
+    tenant::Priority,
+};
+
+type Answered = Result<Bytes, Problem>;
+
+pub(super) fn routes() -> Router<Arc<Open>> {
+    Router::new().route("/inference.GRPCInferenceService/{method}", post(call))
+}
+
+async fn call(
+    State(open): State<Arc<Open>>,
+    Extension(head): Extension<Head>,
+    Path(method): Path<String>,
+    request: Request,
+) -> Response<Body> {
+    let is_grpc = text(request.headers(), "content-type").is_some_and(|kind| {
+        let rest = kind.strip_prefix("application/grpc");
+        rest.is_some_and(|rest| rest.is_empty() || rest == "+proto" || rest.starts_with(';'))
+    });
+    if !is_grpc || request.version() < Version::HTTP_2 {
+        // As gRPC asks of servers, so that proxies see it.
+        return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
+    }
+    if text(request.headers(), "grpc-encoding").is_some_and(|coding| coding != "identity") {
+        let mut refused = status(Code::Unimplemented, "packed messages are not read here; send them as they are");
+        refused.headers_mut().insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
+        return refused;
+    }
+    if method == "ModelInfer" {
+        return infer(&open, &head, request).await;
+    }
+    match small(&open, &head, &method, request).await {
+        Ok(message) => answer(message),
+        Err(problem) => refusal(problem),
+    }
+}
+
+fn refusal(problem: Problem) -> Response<Body> {
+    let (code, detail) = (Code::of(problem.status()), problem.detail().to_owned());
+    let after = problem.into_response().headers_mut().remove(header::RETRY_AFTER);
+    let mut refused = status(code, &detail);
+    if let Some(after) = after {
+        refused.headers_mut().insert(header::RETRY_AFTER, after);
+    }
+    refused
+}
+
+async fn infer(open: &Open, head: &Head, request: Request) -> Response<Body> {
+    let asked = match wanted(request.headers(), head) {
+        Err(problem) => return refusal(problem),
+        Ok((timeout, priority)) => Asked {
+            id: head.id.clone(),
+            model: None,
+            form: Form::Protobuf,
+            timeout,
+            priority,
+            arrived: head.arrived,
+            trace: head.trace,
+        },
+    };
+    let outcome = open.runtime.infer(asked, Message::new(request.into_body())).await;
+    let well = outcome.result.is_ok();
+    let response = written::write_as(outcome, head, |error| refusal(Problem::of(&error, &head.id)));
+    if well { succeeded(response) } else { response }
+}
+
+/// How long the caller would wait, and how urgent it is.
+fn wanted(headers: &HeaderMap, head: &Head) -> Result<(Option<std::time::Duration>, Priority), Problem> {
+    let timeout = wanted_timeout(headers, head)?;
+    let priority = incoming::priority(headers);
+    Ok((timeout, priority.map_err(|detail| Problem::new("bad-request", detail, &head.id))?))
+}
+
+fn wanted_timeout(headers: &HeaderMap, head: &Head) -> Result<Option<std::time::Duration>, Problem> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    let wanted = value.to_str().ok().and_then(timeout);
+    let wrong = || Problem::new("bad-request", "grpc-timeout is up to eight digits and one of HMSmun", &head.id);
+    wanted.map(Some).ok_or_else(wrong)
+}
+
+/// Methods that bring and take no tensors.
+async fn small(open: &Open, head: &Head, method: &str, request: Request) -> Answered {
+    let of = |error: InvokeError| Problem::of(&error, &head.id);
+    let (parts, body) = request.into_parts();
+    let message = read(body, head).await?;
+    let runtime = &open.runtime;
+    let message = match method {
+        "ServerLive" => framed(&Truth { is: true }),
+        "ServerReady" => framed(&Truth { is: runtime.ready().is_ok() }),
+        "ServerMetadata" => framed(&ServerMetadata {
+            name: NAME.into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            extensions: EXTENSIONS.map(str::to_owned).to_vec(),
+        }),
+        "ModelReady" => {
+            let asked: ModelName = decoded(message, head)?;
+            framed(&Truth { is: runtime.model_ready(&asked.name, &asked.version).map_err(of)? })
+        }
+        "ModelMetadata" => {
+            let asked: ModelName = decoded(message, head)?;
+            framed(&ModelMetadata::from(runtime.model_metadata(&asked.name, &asked.version).map_err(of)?))
+        }
+        "RepositoryIndex" => {
+            let asked: IndexRequest = decoded(message, head)?;
+            let models = runtime.repository_index(asked.ready).into_iter().map(ModelIndex::from).collect();
+            framed(&Index { models })
+        }
+        "RepositoryModelLoad" | "RepositoryModelUnload" => {
+            let asked: ChangeRequest = decoded(message, head)?;
+            let change =
+                if method == "RepositoryModelLoad" { RepositoryChange::Load } else { RepositoryChange::Unload };
+            let with = (&parts.headers, asked.parameters.into_keys());
+            open.change(change, &asked.model_name, with, head).await?;
+            framed(&Empty {})
+        }
+        _ => return Err(Problem::new("not-offered", "this method is not offered here", &head.id)),
+    };
+    Ok(message)
+}
+
+/// A short message, whole.
+async fn read(body: Body, head: &Head) -> Answered {
+    let mut message = Message::new(body);
+    let mut all = Vec::new();
+    while let Some(piece) = message.next().await {
+        let piece = piece.map_err(|broken| Problem::new("bad-request", broken, &head.id))?;
+        if all.len() + piece.len() > MAX_SMALL_BYTES {
+            let detail = format!("a message that brings no tensors has at most {MAX_SMALL_BYTES} bytes");
+            return Err(Problem::new("body-too-large", detail, &head.id));
+        }
+        all.extend_from_slice(&piece);
+    }
+    Ok(all.into())
+}
+
+fn decoded<M: prost::Message + Default>(message: Bytes, head: &Head) -> Result<M, Problem> {
+    M::decode(message).map_err(|error| Problem::new("bad-request", error.to_string(), &head.id))
+}

@@ -1,0 +1,103 @@
+//! The Open Inference Protocol over HTTP and gRPC, on the data plane.
+//!
+//! Owns its paths, its shape of errors and its codings of bodies. Refuses to know tensors: what bodies say is `function`'s
+//! to read. gRPC is the same inferences in another frame: one message there, one back, a status behind it. It is framed
+//! here and not by a library, because a library reads a whole message before anybody can charge it, and gives unknown
+//! paths an answer that looks like success.
+
+mod coding;
+mod framing;
+mod grpc;
+mod messages;
+mod rest;
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    extract::Request,
+    http::{HeaderMap, HeaderValue, Response, StatusCode, header},
+    response::IntoResponse as _,
+};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::json;
+
+use super::{
+    handle::{Head, text},
+    problem::Problem,
+    token::Token,
+};
+use crate::function::{InvokeError, RepositoryChange, Runtime};
+
+/// What the host says it is.
+const NAME: &str = "tenon";
+/// What it offers beyond the protocol's core.
+const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "model_repository"];
+/// The longest body of a request that brings no tensors.
+const MAX_SMALL_BYTES: usize = 64 << 10;
+
+/// What every route is answered with.
+struct Open {
+    runtime: Arc<Runtime>,
+    token: Token,
+}
+
+/// All routes of the protocol.
+pub(super) fn router(runtime: Arc<Runtime>, token: Token) -> Router {
+    let open = Arc::new(Open { runtime, token });
+    rest::routes().merge(grpc::routes()).with_state(open)
+}
+
+/// An error in the protocol's shape.
+fn refusal(problem: Problem) -> Response<Body> {
+    let error = Json(json!({ "error": problem.detail() }));
+    let mut response = problem.into_response();
+    *response.body_mut() = error.into_response().into_body();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+impl Open {
+    /// Loads or unloads a model, if the caller is an operator; `parameters` are names that it set.
+    async fn change(
+        &self,
+        change: RepositoryChange,
+        model: &str,
+        (headers, parameters): (&HeaderMap, impl IntoIterator<Item = String>),
+        head: &Head,
+    ) -> Result<(), Problem> {
+        if !self.token.admits(text(headers, "authorization")) {
+            let detail =
+                "models are changed by operators: send `authorization: Bearer` with the token of data/admin-token";
+            return Err(Problem::new("unauthenticated", detail, &head.id));
+        }
+        // What clients say without being asked, and what changes nothing here.
+        if let Some(name) = parameters.into_iter().find(|name| name != "unload_dependents") {
+            let detail = format!("the parameter `{name}` is not offered: a model is what its folder says");
+            return Err(Problem::new("not-offered", detail, &head.id));
+        }
+        let changed = self.runtime.change_repository(change, model).await;
+        changed.map_err(|error| Problem::of_change(&error, &head.id))
+    }
+}
+
+/// The body of a request that brings no tensors.
+async fn small(body: Body) -> Result<Bytes, InvokeError> {
+    let read = Limited::new(body, MAX_SMALL_BYTES).collect().await;
+    read.map(|body| body.to_bytes()).map_err(|error| {
+        InvokeError::Malformed(format!("the body could not be read or has more than {MAX_SMALL_BYTES} bytes: {error}"))
+    })
+}
+
+/// The whole of a request with a small body.
+async fn small_request(request: Request, head: &Head) -> Result<(HeaderMap, Bytes), Problem> {
+    let (parts, body) = request.into_parts();
+    let body = small(body).await.map_err(|error| Problem::of(&error, &head.id))?;
+    Ok((parts.headers, body))
+}
+
+/// An empty answer of this status.
+fn empty(status: StatusCode) -> Response<Body> {
+    status.into_response()
+}

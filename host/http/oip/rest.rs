@@ -1,0 +1,202 @@
+//! The protocol over HTTP: below `/v2`.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Json, Router,
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderMap, Response, StatusCode},
+    response::IntoResponse as _,
+    routing::{any, get, post},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    EXTENSIONS, NAME, Open,
+    coding::{Unpacked, pack},
+    empty, refusal, small_request,
+};
+use crate::{
+    function::{
+        Asked, InvokeError, RepositoryChange,
+        oip::{Form, HEADER_LENGTH},
+    },
+    http::{
+        answer,
+        handle::{Head, text},
+        incoming,
+        problem::Problem,
+    },
+};
+
+/// A model, and a version where the path names one.
+#[derive(Deserialize)]
+struct Named {
+    model: String,
+    #[serde(default)]
+    version: String,
+}
+
+type Here = State<Arc<Open>>;
+
+pub(super) fn routes() -> Router<Arc<Open>> {
+    let mut router = Router::new()
+        .route("/v2", get(server))
+        .route("/v2/health/live", get(async || empty(StatusCode::OK)))
+        .route("/v2/health/ready", get(ready))
+        .route("/v2/repository/index", post(index))
+        .route("/v2/repository/models/{model}/load", post(load))
+        .route("/v2/repository/models/{model}/unload", post(unload))
+        .route("/v2/{*rest}", any(nothing));
+    for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
+        router = router
+            .route(model, get(metadata))
+            .route(&format!("{model}/ready"), get(model_ready))
+            .route(&format!("{model}/infer"), post(infer));
+    }
+    router.method_not_allowed_fallback(wrong_method)
+}
+
+async fn server() -> Json<Value> {
+    Json(json!({ "name": NAME, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS }))
+}
+
+async fn ready(State(open): Here, Extension(head): Extension<Head>) -> Response<Body> {
+    match open.runtime.ready() {
+        Ok(()) => empty(StatusCode::OK),
+        Err(reason) => refusal(Problem::new("not-ready", reason, &head.id)),
+    }
+}
+
+async fn metadata(State(open): Here, Extension(head): Extension<Head>, Path(named): Path<Named>) -> Response<Body> {
+    told(open.runtime.model_metadata(&named.model, &named.version).map(Json), &head)
+}
+
+async fn model_ready(State(open): Here, Extension(head): Extension<Head>, Path(named): Path<Named>) -> Response<Body> {
+    match open.runtime.model_ready(&named.model, &named.version) {
+        Ok(true) => Json(json!({ "name": named.model, "ready": true })).into_response(),
+        Ok(false) => refusal(Problem::new("model-unavailable", "the model does not serve", &head.id)),
+        Err(error) => refusal(Problem::of(&error, &head.id)),
+    }
+}
+
+async fn infer(
+    State(open): Here,
+    Extension(head): Extension<Head>,
+    Path(named): Path<Named>,
+    request: Request,
+) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let (asked, body) = match understood(&parts.headers, named, body, &head) {
+        Ok(understood) => understood,
+        Err(problem) => return refusal(*problem),
+    };
+    let mut outcome = open.runtime.infer(asked, body).await;
+    if let Ok(answer) = outcome.result {
+        outcome.result = Ok(pack(answer, &parts.headers).await);
+    }
+    answer::write_as(outcome, &head, |error| refusal(Problem::of(&error, &head.id)))
+}
+
+/// What the head of an inference says.
+fn understood(headers: &HeaderMap, named: Named, body: Body, head: &Head) -> Result<(Asked, Unpacked), Box<Problem>> {
+    let problem = |code, detail: String| Box::new(Problem::new(code, detail, &head.id));
+    let timeout = incoming::timeout(headers).map_err(|detail| problem("bad-request", detail))?;
+    let priority = incoming::priority(headers).map_err(|detail| problem("bad-request", detail))?;
+    let header_bytes = match headers.get_all(HEADER_LENGTH).iter().count() {
+        0 => None,
+        count => {
+            let length = text(headers, HEADER_LENGTH).filter(|_| count == 1);
+            let length = length.filter(|length| length.bytes().all(|byte| byte.is_ascii_digit()));
+            let length = length.and_then(|length| length.parse::<u64>().ok());
+            let wrong = || problem("bad-request", format!("{HEADER_LENGTH} must be one whole number of bytes"));
+            Some(length.ok_or_else(wrong)?)
+        }
+    };
+    let body = Unpacked::new(headers, body).map_err(|coding| {
+        problem("unsupported-coding", format!("{coding} is not understood here; gzip, deflate and identity are"))
+    })?;
+    let asked = Asked {
+        id: head.id.clone(),
+        model: Some((named.model, named.version)),
+        form: Form::Json { header_bytes },
+        timeout,
+        priority,
+        arrived: head.arrived,
+        trace: head.trace,
+    };
+    Ok((asked, body))
+}
+
+/// What may be said with a change or a question about the repository.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Said {
+    ready: bool,
+    parameters: serde_json::Map<String, Value>,
+}
+
+async fn said(request: Request, head: &Head) -> Result<(HeaderMap, Said), Problem> {
+    let (headers, body) = small_request(request, head).await?;
+    let said = if body.is_empty() { Ok(Said::default()) } else { serde_json::from_slice(&body) };
+    let said = said.map_err(|error| Problem::new("bad-request", error.to_string(), &head.id))?;
+    Ok((headers, said))
+}
+
+async fn index(State(open): Here, Extension(head): Extension<Head>, request: Request) -> Response<Body> {
+    match said(request, &head).await {
+        Ok((_, said)) => Json(open.runtime.repository_index(said.ready)).into_response(),
+        Err(problem) => refusal(problem),
+    }
+}
+
+async fn load(open: Here, head: Extension<Head>, named: Path<Named>, request: Request) -> Response<Body> {
+    change(RepositoryChange::Load, open, (head, named), request).await
+}
+
+async fn unload(open: Here, head: Extension<Head>, named: Path<Named>, request: Request) -> Response<Body> {
+    change(RepositoryChange::Unload, open, (head, named), request).await
+}
+
+async fn change(
+    change: RepositoryChange,
+    State(open): Here,
+    (Extension(head), Path(named)): (Extension<Head>, Path<Named>),
+    request: Request,
+) -> Response<Body> {
+    let changed = async {
+        let (headers, said) = said(request, &head).await?;
+        let parameters = said.parameters.into_iter().map(|(name, _)| name);
+        open.change(change, &named.model, (&headers, parameters), &head).await
+    };
+    match changed.await {
+        Ok(()) => empty(StatusCode::OK),
+        Err(problem) => refusal(problem),
+    }
+}
+
+fn told(told: Result<impl axum::response::IntoResponse, InvokeError>, head: &Head) -> Response<Body> {
+    told.map_or_else(|error| refusal(Problem::of(&error, &head.id)), axum::response::IntoResponse::into_response)
+}
+
+/// Extensions that this host has not, and everything else.
+async fn nothing(Extension(head): Extension<Head>, request: Request) -> Response<Body> {
+    let path = request.uri().path();
+    let below = path.strip_prefix("/v2/").unwrap_or(path);
+    let extensions = ["systemsharedmemory", "cudasharedmemory", "trace", "logging"];
+    let of_models = ["/config", "/stats", "/trace/setting", "/generate", "/generate_stream"];
+    let first = below.split('/').next().unwrap_or_default();
+    if extensions.contains(&first) || (first == "models" && of_models.iter().any(|end| below.ends_with(end))) {
+        let detail = "shared memory, tracing and logging settings, configuration and statistics are not offered here";
+        return refusal(Problem::new("not-offered", detail, &head.id));
+    }
+    let detail = "nothing is at this path of the Open Inference Protocol; try /v2, /v2/models/<model>";
+    refusal(Problem::new("not-found", detail, &head.id))
+}
+
+async fn wrong_method(Extension(head): Extension<Head>, request: Request) -> Response<Body> {
+    let detail = format!("{} is not for this path", request.method());
+    refusal(Problem::new("method-not-allowed", detail, &head.id))
+}
