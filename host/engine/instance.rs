@@ -168,6 +168,7 @@ impl Runner<'_> {
 
     /// What cannot be split further fails; but a row that ran out of memory has another chance, because something may
     /// have been held that is free now, by its lane or by others.
+    #[expect(clippy::disallowed_methods, reason = "nobody tells when a device's memory is free again; it is short")]
     fn run_last(&mut self, rows: &Rows, mut error: BackendError, answers: &mut Vec<Completion>) {
         for (attempt, pause) in TRIES.iter().enumerate() {
             match error.short() {

@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(lane.held(), 2 * 4 * 300 * 300);
         let mut grown = Tensor::ones([10], (Kind::Uint8, tch::Device::Cpu));
         let _ = grown.resize_([1 << 20]);
-        assert!(lane.held() >= 1 << 20 && grown.data_ptr() as usize % 64 == 0);
+        assert!(lane.held() >= 1 << 20 && (grown.data_ptr() as usize).is_multiple_of(64));
         drop((ones, product, grown));
         assert_eq!(lane.held(), 0);
         assert_eq!(Tensor::ones([0], (Kind::Float, tch::Device::Cpu)).numel(), 0);
