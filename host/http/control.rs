@@ -107,16 +107,7 @@ async fn explain(
         let detail = "the model's name in the path is not UTF-8";
         return Problem::new("model-not-found", detail, &head.id).into_response();
     };
-    let explained = explain::version(query.as_deref())
-        .map_err(|detail| Problem::new("bad-request", detail, &head.id))
-        .and_then(|version| {
-            let refused = |error| Problem::of_model(&error, &head.id);
-            control.runtime.explain(&model, version).map_err(refused)
-        });
-    match explained {
-        Ok(explanation) => Json(explanation).into_response(),
-        Err(problem) => problem.into_response(),
-    }
+    explain::answer(&control.runtime, &model, query.as_deref(), &head.id)
 }
 
 /// Refuses new invocations from now on; the process stays until it is told to end.

@@ -1,7 +1,24 @@
 //! What an operator may say when asking why a model batches as it does. Owns the query; what is answered is the engine's.
 
+use axum::{Json, body::Body, http::Response, response::IntoResponse as _};
+
+use super::problem::Problem;
+use crate::function::Runtime;
+
+/// The explanation of a model, or why there is none.
+pub(super) fn answer(runtime: &Runtime, model: &str, query: Option<&str>, id: &str) -> Response<Body> {
+    let version = match version(query) {
+        Ok(version) => version,
+        Err(detail) => return Problem::new("bad-request", detail, id).into_response(),
+    };
+    match runtime.explain(model, version) {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(error) => Problem::of_model(&error, id).into_response(),
+    }
+}
+
 /// The version of `?version=3`; anything else is a mistake worth telling, not a thing to pass over.
-pub(super) fn version(query: Option<&str>) -> Result<Option<u64>, String> {
+fn version(query: Option<&str>) -> Result<Option<u64>, String> {
     let mut version = None;
     for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
         let Some(("version", text)) = pair.split_once('=') else {

@@ -47,10 +47,10 @@ fn closed(reason: &'static str) -> BTreeMap<&'static str, f64> {
     BTreeMap::from([(reason, 0.6), ("idle", 0.4)])
 }
 
-#[test]
-fn each_rule_speaks_of_what_it_is_for_and_of_nothing_else() {
+/// Which rules speak of which figures, and a part of what they say.
+fn cases() -> [(&'static str, Figures, Settings, &'static str); 20] {
     let delay = Settings { max_queue_delay_ms: 5.0, ..settings() };
-    let cases: [(&str, Figures, Settings, &str); 20] = [
+    [
         ("fine", well(), settings(), "6.0 rows, callers wait 60 ms (p95) and lanes are busy 50 %"),
         ("no-batches", Figures::default(), settings(), "no batch has run"),
         ("fine few-batches", Figures { batches: 7, ..well() }, settings(), "only 7 batches"),
@@ -120,8 +120,12 @@ fn each_rule_speaks_of_what_it_is_for_and_of_nothing_else() {
             "full (max_batch_size = 32), and 60 rows wait when one is formed. | A further row costs 0.40",
         ),
         ("one-tenant", Figures { top_tenant_share: 0.95, ..well() }, settings(), "`a`, brings 95 % of the rows"),
-    ];
-    for (codes, figures, settings, part) in cases {
+    ]
+}
+
+#[test]
+fn each_rule_speaks_of_what_it_is_for_and_of_nothing_else() {
+    for (codes, figures, settings, part) in cases() {
         let said = advice(&figures, &settings);
         let found: Vec<_> = said.iter().map(|advice| advice.code).collect();
         assert_eq!(found.join(" "), codes, "{figures:?}");
