@@ -115,12 +115,7 @@ impl Telemetry {
                 &["model"],
                 RATIO_BUCKETS,
             ),
-            gate_wait: histograms(
-                r,
-                ("tenon_gate_wait_seconds", "What invocations waited for their turns on the guests' threads, if any."),
-                &["tenant"],
-                DURATION_BUCKETS,
-            ),
+            gate_wait: gate_wait(r),
             cpu_seconds: register(
                 r,
                 prometheus::CounterVec::new(
@@ -239,6 +234,11 @@ fn batch_splits(registry: &Registry) -> IntCounterVec {
 
 fn lane_restarts(registry: &Registry) -> IntCounterVec {
     counters(registry, "tenon_lane_restarts_total", "Lanes that ended and were started again.", &["model"])
+}
+
+fn gate_wait(registry: &Registry) -> HistogramVec {
+    let help = "What invocations waited for their turns on the guests' threads, if any.";
+    histograms(registry, ("tenon_gate_wait_seconds", help), &["tenant"], DURATION_BUCKETS)
 }
 
 /// What came of sending to a collector.

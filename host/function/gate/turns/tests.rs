@@ -217,9 +217,9 @@ fn places_that_are_wanted_are_shared_by_weight_whatever_a_turn_takes() {
             let works = [places, 20 * places, 4 * places];
             let load =
                 |which: usize| Load::endless(claim(which, weights[which], interactive), works[which], turn(which));
-            let ran = run(places, &[load(0), load(1), load(2)], Duration::from_secs(20));
+            let ran = run(places, &[load(0), load(1), load(2)], Duration::from_secs(5));
             let all = ran.given.iter().sum::<f64>();
-            assert!(all > 19.0 * places as f64, "no place is idle: {all}");
+            assert!(all > 4.9 * places as f64, "no place is idle: {all}");
             for (given, weight) in ran.given.iter().zip(weights) {
                 let (share, due) = (given / all, weight / 6.0);
                 assert!((share / due - 1.0).abs() < 0.05, "{places} places, {turns_us:?}: {share} for {due}");
@@ -237,7 +237,7 @@ fn twenty_times_an_equal_neighbours_load_changes_little() {
             let every = Some((every / of, length as usize));
             Load { every, ..Load::endless(claim(which, 1.0, Priority::Interactive), 0, SLICE) }
         };
-        let p99_beside = |of| p99(&run(places as usize, &[load(0, 1), load(1, of)], Duration::from_secs(20)).times[0]);
+        let p99_beside = |of| p99(&run(places as usize, &[load(0, 1), load(1, of)], Duration::from_secs(10)).times[0]);
         let (equal, more) = (p99_beside(1), p99_beside(20));
         assert!(more <= equal.mul_f64(1.2) + SLICE, "{places} places, {length} turns: {equal:?} beside {more:?}");
     }
