@@ -7,7 +7,7 @@ use crate::engine::{
     Explanation, check,
     history::{History, Past},
     manifest::Manifest,
-    queue::{Formed, Reason},
+    queue::{Bill, Formed, Reason},
     ticket::Ticket,
 };
 
@@ -120,7 +120,13 @@ fn remembering_a_full_batch_costs_next_to_nothing() {
         let made = Ticket::new(&manifest.plan, checked, Vec::new(), &invocation(index), Instant::now());
         (Arc::new(made.unwrap().0), 0)
     };
-    let formed = Formed { rows: (0..32).map(row).collect(), reason: Reason::Full };
+    let formed = Formed {
+        rows: (0..32).map(row).collect(),
+        elements: (32, 1),
+        parts: vec![1.0 / 32.0; 32],
+        reason: Reason::Full,
+        bill: Bill::default(),
+    };
     let history = History::default();
     let round = |_| {
         let begun = Instant::now();
