@@ -1,7 +1,7 @@
 //! The client that everybody has: PyPI's `tritonclient`, over HTTP and gRPC, against a host with real models. What it asks
 //! and expects is in `client.py`.
 
-use tokio::process::Command;
+use tokio::task::block_in_place;
 
 use crate::{programs, support::TestHost};
 
@@ -13,7 +13,8 @@ async fn client(part: &str) {
     let host = TestHost::new().models(&["identity", "lookup", "ragged-identity", "slow"]).start().await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/oip/client.py");
     let address = host.base.strip_prefix("http://").unwrap();
-    let output = Command::from(python).args([script, part, address]).output().await.unwrap();
+    let mut command = python;
+    let output = block_in_place(|| command.args([script, part, address]).output()).unwrap();
     let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.ends_with("well\n"), "{said}{error}");
     assert!(host.metric("tenon_invocations_total{function=\"oip\",outcome=\"ok\",tenant=\"default\"}") > 5.0);
