@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
-    elements::Filling,
+    filling::Filling,
     request::{DecodeError, Expected},
     wire::{Fields, Value},
 };

@@ -13,7 +13,8 @@ use serde::{
 };
 
 use super::{
-    elements::{self, Filling, Slot},
+    elements,
+    filling::{Filling, Slot},
     request::{Declared, DecodeError, InferRequest, MAX_DIMENSIONS, MAX_TENSORS, MAX_TEXT_BYTES, Wanted, echo},
 };
 use crate::account::{Account, Kind};

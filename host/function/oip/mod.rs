@@ -8,6 +8,7 @@
 mod answer;
 mod contents;
 mod elements;
+mod filling;
 mod json;
 mod listing;
 mod protobuf;
