@@ -1,11 +1,6 @@
 //! The client that everybody has: PyPI's `tritonclient`, over HTTP and gRPC, against a host with real models. What it asks
 //! and expects is in `client.py`.
 
-<<<<<<< HEAD
-use tokio::task::block_in_place;
-
-=======
->>>>>>> d086a72 (Keep what a number may be apart from the lists it lies in; tests of the protocol over both wires)
 use crate::{programs, support::TestHost};
 
 /// What pip is told.
@@ -15,14 +10,8 @@ async fn client(part: &str) {
     let Some(mut python) = programs::python("tritonclient", PACKAGE) else { return };
     let host = TestHost::new().models(&["identity", "lookup", "ragged-identity", "slow"]).start().await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/oip/client.py");
-<<<<<<< HEAD
-    let address = host.base.strip_prefix("http://").unwrap();
-    let mut command = python;
-    let output = block_in_place(|| command.args([script, part, address]).output()).unwrap();
-=======
     python.args([script, part, host.base.strip_prefix("http://").unwrap()]);
     let output = tokio::task::spawn_blocking(move || python.output()).await.unwrap().unwrap();
->>>>>>> d086a72 (Keep what a number may be apart from the lists it lies in; tests of the protocol over both wires)
     let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.ends_with("well\n"), "{said}{error}");
     assert!(host.metric("tenon_invocations_total{function=\"oip\",outcome=\"ok\",tenant=\"default\"}") > 5.0);
