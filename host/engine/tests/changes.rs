@@ -36,14 +36,14 @@ impl Bench {
         each.collect::<Vec<_>>().join(", ")
     }
 
-    fn bench() -> Self {
+    fn plain() -> Self {
         Self::new(Behaviour::default(), |text| text)
     }
 }
 
 #[tokio::test]
 async fn a_swap_and_a_roll_back() {
-    let bench = Bench::bench();
+    let bench = Bench::plain();
     let old = bench.model();
     bench.put("2/model.pt", "two");
     assert_eq!(bench.states(), "1* ready", "what nobody ordered is not there");
@@ -70,7 +70,7 @@ async fn a_swap_and_a_roll_back() {
 
 #[test]
 fn what_has_changed_is_replaced_and_the_rest_is_not_touched() {
-    let bench = Bench::bench();
+    let bench = Bench::plain();
     bench.put("2/model.pt", "two");
     bench.load(None).unwrap();
     let versions = || [1, 2].map(|number| bench.engine.model("echo", Version::Number(number)).unwrap());
@@ -89,7 +89,7 @@ fn what_has_changed_is_replaced_and_the_rest_is_not_touched() {
 
 #[test]
 fn what_fails_changes_nothing_and_is_listed() {
-    let bench = Bench::bench();
+    let bench = Bench::plain();
     let old = bench.model();
     let refused = |version, part: &str| {
         let said = bench.load(version).unwrap_err().to_string();
@@ -128,7 +128,7 @@ fn what_fails_changes_nothing_and_is_listed() {
 
 #[test]
 fn unloading_is_told_apart_from_failing() {
-    let bench = Bench::bench();
+    let bench = Bench::plain();
     bench.unload(None).unwrap();
     assert_eq!((bench.states(), bench.engine.missing()), ("1 unloaded".into(), None));
     let twice = bench.unload(None).unwrap_err().to_string();
@@ -161,7 +161,7 @@ fn only_what_should_serve_since_the_start_is_missing() {
 
 #[test]
 fn a_profile_that_cannot_be_stored_is_no_reason_to_refuse() {
-    let bench = Bench::bench();
+    let bench = Bench::plain();
     // As a full disk does: nothing can be created there.
     let data = bench.folder.path().join("data");
     fs::remove_dir_all(&data).unwrap();
@@ -175,7 +175,7 @@ fn a_profile_that_cannot_be_stored_is_no_reason_to_refuse() {
 
 #[test]
 fn what_is_refused_by_others_is_noted_and_taken_down() {
-    let bench = Bench::bench();
+    let bench = Bench::plain();
     bench.put("2/model.pt", "two");
     let change: Change = bench.engine.prepare_load("echo", None).unwrap();
     let new = Arc::downgrade(&change.model(Version::Serving).unwrap());
@@ -188,7 +188,7 @@ fn what_is_refused_by_others_is_noted_and_taken_down() {
 
 #[tokio::test]
 async fn a_version_lives_until_its_last_user_lets_go_and_not_longer() {
-    let bench = Bench::bench();
+    let bench = Bench::plain();
     bench.fake.hold();
     let running = bench.infer(&[&[1]]).unwrap();
     bench.fake.wait_running(1);
@@ -208,7 +208,7 @@ async fn a_version_lives_until_its_last_user_lets_go_and_not_longer() {
 
 #[test]
 fn an_engine_that_was_stopped_takes_no_more_models() {
-    let mut bench = Bench::bench();
+    let mut bench = Bench::plain();
     bench.put("2/model.pt", "two");
     let late = bench.engine.prepare_load("echo", None).unwrap();
     let new = Arc::downgrade(&late.model(Version::Serving).unwrap());
