@@ -10,11 +10,7 @@ use tempfile::TempDir;
 use tenon_host::{
     config::Config,
     engine::{Engine, torch::Torch},
-<<<<<<< HEAD
     function::{Admission, DEFAULT_TENANT, DIRECT, Deployer, Direct, Folder, Functions, ModelControl, Runtime},
-=======
-    function::{Admission, DEFAULT_TENANT, DIRECT, Deployer, Direct, Folder, Functions, Runtime},
->>>>>>> d086a72 (Keep what a number may be apart from the lists it lies in; tests of the protocol over both wires)
     http::{self, Server, Token},
     sandbox::Sandbox,
     telemetry::Telemetry,
@@ -48,20 +44,12 @@ impl Rooms {
         let admission = Admission::new(sandbox.permits().clone(), config.limits.retry_after(), telemetry.clone());
         let deployer = Arc::new(Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits));
         let (account, functions) = (deployer.host_account().clone(), Arc::new(Functions::default()));
-<<<<<<< HEAD
         let counted = telemetry.function(DEFAULT_TENANT, DIRECT);
         let direct = Direct::new(config.oip, deployer.tenant(DEFAULT_TENANT), counted);
         let models = ModelControl::new(engine.clone(), deployer.clone(), functions.clone());
         Folder::new(config.dev_functions.unwrap(), deployer, functions.clone()).look().unwrap();
         let rooms = ((functions, Arc::new(admission)), (engine.clone(), account));
         let runtime = Arc::new(Runtime::new(rooms.0, rooms.1, (models, direct), (Handle::current(), 1)));
-=======
-        let (own, counted) = (deployer.tenant_account(DEFAULT_TENANT), telemetry.function(DEFAULT_TENANT, DIRECT));
-        let direct = Direct::new(config.oip, own, counted);
-        Folder::new(config.dev_functions.unwrap(), deployer, functions.clone()).look().unwrap();
-        let rooms = ((functions, Arc::new(admission)), (engine.clone(), account));
-        let runtime = Arc::new(Runtime::new(rooms.0, rooms.1, Handle::current(), direct));
->>>>>>> d086a72 (Keep what a number may be apart from the lists it lies in; tests of the protocol over both wires)
         let router = http::data_router(runtime, Token::in_folder(&config.engine.data).unwrap());
         let server = Server::bind(config.http.listen, router, &config.http, None).unwrap();
         let base = format!("http://{}/v1/functions/test", server.address().unwrap());
