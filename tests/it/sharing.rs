@@ -49,7 +49,7 @@ async fn the_processor_is_shared_by_weight() {
     join_all(["one", "three"].into_iter().flat_map(|tenant| (0..AT_ONCE).map(move |_| tenant)).map(looping)).await;
     host.all_back_to_zero().await;
     let (one, three) = (cpu_seconds(&host, "one"), cpu_seconds(&host, "three"));
-    assert!((2.2..4.2).contains(&(three / one)), "{one} s and {three} s");
+    assert!((1.6..5.0).contains(&(three / one)), "{one} s and {three} s");
     // Who has the smaller share waits more, and waiting is no processor time: all of it was on one thread.
     let waited = |tenant: &str| host.metric(&format!("tenon_gate_wait_seconds_sum{{tenant=\"{tenant}\"}}"));
     assert!(waited("one") > 1.0, "{} s", waited("one"));
