@@ -179,6 +179,8 @@ fn guest_threads(config: &config::Threads) -> Result<Guests> {
         .on_thread_start(stand_back)
         .worker_threads(config.guests())
         .max_blocking_threads(GUEST_BLOCKING_THREADS)
+        // Whoever arrives joins the gate's lines at once, not when a thread has nothing else to do.
+        .global_queue_interval(1)
         .thread_name("guests")
         .enable_time()
         .build()
