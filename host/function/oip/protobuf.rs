@@ -97,11 +97,8 @@ fn input(place: &str, message: Bytes) -> Result<Input, DecodeError> {
                 let (name, parameter) = parameter(value)?;
                 refuse(place, &name, &parameter)?;
             }
-            5 => {
-                if found.replace(value.bytes().map_err(broken)?).is_some() {
-                    return Err(DecodeError::at(place, "has `contents` twice"));
-                }
-            }
+            5 if found.is_some() => return Err(DecodeError::at(place, "has `contents` twice")),
+            5 => found = Some(value.bytes().map_err(broken)?),
             _ => {}
         }
     }

@@ -13,7 +13,7 @@ use axum::{
 use bytes::Bytes;
 
 use super::{
-    EXTENSIONS, MAX_SMALL_BYTES, NAME, Open,
+    EXTENSIONS, MAX_SMALL_BYTES, NAME, Open, Refused,
     framing::{Code, Message, answer, framed, status, succeeded, timeout},
     messages::{
         ChangeRequest, Empty, Index, IndexRequest, ModelIndex, ModelMetadata, ModelName, ServerMetadata, Truth,
@@ -30,7 +30,7 @@ use crate::{
     tenant::Priority,
 };
 
-type Answered = Result<Bytes, Problem>;
+type Answered = Result<Bytes, Refused>;
 
 pub(super) fn routes() -> Router<Arc<Open>> {
     Router::new().route("/inference.GRPCInferenceService/{method}", post(call))
@@ -60,7 +60,7 @@ async fn call(
     }
     match small(&open, &head, &method, request).await {
         Ok(message) => answer(message),
-        Err(problem) => refusal(problem),
+        Err(problem) => refusal(*problem),
     }
 }
 
@@ -76,7 +76,7 @@ fn refusal(problem: Problem) -> Response<Body> {
 
 async fn infer(open: &Open, head: &Head, request: Request) -> Response<Body> {
     let asked = match wanted(request.headers(), head) {
-        Err(problem) => return refusal(problem),
+        Err(problem) => return refusal(*problem),
         Ok((timeout, priority)) => Asked {
             id: head.id.clone(),
             model: None,
@@ -94,22 +94,25 @@ async fn infer(open: &Open, head: &Head, request: Request) -> Response<Body> {
 }
 
 /// How long the caller would wait, and how urgent it is.
-fn wanted(headers: &HeaderMap, head: &Head) -> Result<(Option<std::time::Duration>, Priority), Problem> {
+fn wanted(headers: &HeaderMap, head: &Head) -> Result<(Option<std::time::Duration>, Priority), Refused> {
     let timeout = wanted_timeout(headers, head)?;
     let priority = incoming::priority(headers);
-    Ok((timeout, priority.map_err(|detail| Problem::new("bad-request", detail, &head.id))?))
+    Ok((timeout, priority.map_err(|detail| Box::new(Problem::new("bad-request", detail, &head.id)))?))
 }
 
-fn wanted_timeout(headers: &HeaderMap, head: &Head) -> Result<Option<std::time::Duration>, Problem> {
+fn wanted_timeout(headers: &HeaderMap, head: &Head) -> Result<Option<std::time::Duration>, Refused> {
     let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
     let wanted = value.to_str().ok().and_then(timeout);
-    let wrong = || Problem::new("bad-request", "grpc-timeout is up to eight digits and one of HMSmun", &head.id);
+    let wrong = || {
+        let detail = "grpc-timeout is up to eight digits and one of HMSmun";
+        Box::new(Problem::new("bad-request", detail, &head.id))
+    };
     wanted.map(Some).ok_or_else(wrong)
 }
 
 /// Methods that bring and take no tensors.
 async fn small(open: &Open, head: &Head, method: &str, request: Request) -> Answered {
-    let of = |error: InvokeError| Problem::of(&error, &head.id);
+    let of = |error: InvokeError| Box::new(Problem::of(&error, &head.id));
     let (parts, body) = request.into_parts();
     let message = read(body, head).await?;
     let runtime = &open.runtime;
@@ -142,7 +145,7 @@ async fn small(open: &Open, head: &Head, method: &str, request: Request) -> Answ
             open.change(change, &asked.model_name, with, head).await?;
             framed(&Empty {})
         }
-        _ => return Err(Problem::new("not-offered", "this method is not offered here", &head.id)),
+        _ => return Err(Box::new(Problem::new("not-offered", "this method is not offered here", &head.id))),
     };
     Ok(message)
 }
@@ -152,16 +155,16 @@ async fn read(body: Body, head: &Head) -> Answered {
     let mut message = Message::new(body);
     let mut all = Vec::new();
     while let Some(piece) = message.next().await {
-        let piece = piece.map_err(|broken| Problem::new("bad-request", broken, &head.id))?;
+        let piece = piece.map_err(|broken| Box::new(Problem::new("bad-request", broken, &head.id)))?;
         if all.len() + piece.len() > MAX_SMALL_BYTES {
             let detail = format!("a message that brings no tensors has at most {MAX_SMALL_BYTES} bytes");
-            return Err(Problem::new("body-too-large", detail, &head.id));
+            return Err(Box::new(Problem::new("body-too-large", detail, &head.id)));
         }
         all.extend_from_slice(&piece);
     }
     Ok(all.into())
 }
 
-fn decoded<M: prost::Message + Default>(message: Bytes, head: &Head) -> Result<M, Problem> {
-    M::decode(message).map_err(|error| Problem::new("bad-request", error.to_string(), &head.id))
+fn decoded<M: prost::Message + Default>(message: Bytes, head: &Head) -> Result<M, Refused> {
+    M::decode(message).map_err(|error| Box::new(Problem::new("bad-request", error.to_string(), &head.id)))
 }

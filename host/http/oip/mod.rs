@@ -37,6 +37,9 @@ const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "model_repository"];
 /// The longest body of a request that brings no tensors.
 const MAX_SMALL_BYTES: usize = 64 << 10;
 
+/// Why there is no answer but this one.
+type Refused = Box<Problem>;
+
 /// What every route is answered with.
 struct Open {
     runtime: Arc<Runtime>,
@@ -66,19 +69,19 @@ impl Open {
         model: &str,
         (headers, parameters): (&HeaderMap, impl IntoIterator<Item = String>),
         head: &Head,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), Refused> {
         if !self.token.admits(text(headers, "authorization")) {
             let detail =
                 "models are changed by operators: send `authorization: Bearer` with the token of data/admin-token";
-            return Err(Problem::new("unauthenticated", detail, &head.id));
+            return Err(Box::new(Problem::new("unauthenticated", detail, &head.id)));
         }
         // What clients say without being asked, and what changes nothing here.
         if let Some(name) = parameters.into_iter().find(|name| name != "unload_dependents") {
             let detail = format!("the parameter `{name}` is not offered: a model is what its folder says");
-            return Err(Problem::new("not-offered", detail, &head.id));
+            return Err(Box::new(Problem::new("not-offered", detail, &head.id)));
         }
         let changed = self.runtime.change_repository(change, model).await;
-        changed.map_err(|error| Problem::of_change(&error, &head.id))
+        changed.map_err(|error| Box::new(Problem::of_change(&error, &head.id)))
     }
 }
 
@@ -91,9 +94,9 @@ async fn small(body: Body) -> Result<Bytes, InvokeError> {
 }
 
 /// The whole of a request with a small body.
-async fn small_request(request: Request, head: &Head) -> Result<(HeaderMap, Bytes), Problem> {
+async fn small_request(request: Request, head: &Head) -> Result<(HeaderMap, Bytes), Refused> {
     let (parts, body) = request.into_parts();
-    let body = small(body).await.map_err(|error| Problem::of(&error, &head.id))?;
+    let body = small(body).await.map_err(|error| Box::new(Problem::of(&error, &head.id)))?;
     Ok((parts.headers, body))
 }
 

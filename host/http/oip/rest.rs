@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    EXTENSIONS, NAME, Open,
+    EXTENSIONS, NAME, Open, Refused,
     coding::{Unpacked, pack},
     empty, refusal, small_request,
 };
@@ -101,7 +101,7 @@ async fn infer(
 }
 
 /// What the head of an inference says.
-fn understood(headers: &HeaderMap, named: Named, body: Body, head: &Head) -> Result<(Asked, Unpacked), Box<Problem>> {
+fn understood(headers: &HeaderMap, named: Named, body: Body, head: &Head) -> Result<(Asked, Unpacked), Refused> {
     let problem = |code, detail: String| Box::new(Problem::new(code, detail, &head.id));
     let timeout = incoming::timeout(headers).map_err(|detail| problem("bad-request", detail))?;
     let priority = incoming::priority(headers).map_err(|detail| problem("bad-request", detail))?;
@@ -138,17 +138,17 @@ struct Said {
     parameters: serde_json::Map<String, Value>,
 }
 
-async fn said(request: Request, head: &Head) -> Result<(HeaderMap, Said), Problem> {
+async fn said(request: Request, head: &Head) -> Result<(HeaderMap, Said), Refused> {
     let (headers, body) = small_request(request, head).await?;
     let said = if body.is_empty() { Ok(Said::default()) } else { serde_json::from_slice(&body) };
-    let said = said.map_err(|error| Problem::new("bad-request", error.to_string(), &head.id))?;
+    let said = said.map_err(|error| Box::new(Problem::new("bad-request", error.to_string(), &head.id)))?;
     Ok((headers, said))
 }
 
 async fn index(State(open): Here, Extension(head): Extension<Head>, request: Request) -> Response<Body> {
     match said(request, &head).await {
         Ok((_, said)) => Json(open.runtime.repository_index(said.ready)).into_response(),
-        Err(problem) => refusal(problem),
+        Err(problem) => refusal(*problem),
     }
 }
 
@@ -173,7 +173,7 @@ async fn change(
     };
     match changed.await {
         Ok(()) => empty(StatusCode::OK),
-        Err(problem) => refusal(problem),
+        Err(problem) => refusal(*problem),
     }
 }
 
