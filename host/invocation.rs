@@ -15,6 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     account::{Account, Charge, Place},
+    arrivals::{Arrival, Arrivals},
     telemetry::{Gauge, Lap, Record, TraceContext},
     tenant::{Priority, Standing},
     tensor::Tensor,
@@ -66,6 +67,8 @@ pub struct Invocation {
     /// that are there for that.
     long: AtomicBool,
     stood: Stood,
+    /// Where its rows are expected.
+    arrivals: Mutex<Vec<Arrival>>,
     /// Its place among the host's invocations, free again when the last owner lets go.
     _permit: Option<Permit>,
 }
@@ -121,6 +124,7 @@ impl Invocation {
             trace: TraceContext::default(),
             record: None,
             long,
+            arrivals: Mutex::default(),
             stood: Stood::default(),
             _permit: None,
         }
@@ -134,6 +138,18 @@ impl Invocation {
     /// The same, of a tenant that stands so among others, and so urgent.
     pub fn ranked(self, standing: Standing, priority: Priority) -> Self {
         Self { standing, priority, ..self }
+    }
+
+    /// The same, with rows that are expected at models.
+    pub fn expected(self, arrivals: Vec<Arrival>) -> Self {
+        Self { arrivals: Mutex::new(arrivals), ..self }
+    }
+
+    /// Its rows come to a model; whether they were expected there, which they are once.
+    pub fn arrives(&self, at: &Arc<Arrivals>) -> bool {
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = arrivals.iter().position(|arrival| arrival.is_at(at));
+        found.map(|index| arrivals.swap_remove(index)).is_some()
     }
 
     /// The same, with a place in a trace.

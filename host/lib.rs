@@ -15,6 +15,7 @@ pub mod sandbox;
 
 // Shared vocabulary.
 pub mod account;
+pub mod arrivals;
 pub mod fair;
 pub mod invocation;
 pub mod nearest;

@@ -13,7 +13,7 @@ use std::{
 mod source;
 
 /// What everybody may know, and what itself knows nobody else.
-const VOCABULARY: [&str; 7] = ["account", "fair", "invocation", "nearest", "telemetry", "tenant", "tensor"];
+const VOCABULARY: [&str; 8] = ["account", "arrivals", "fair", "invocation", "nearest", "telemetry", "tenant", "tensor"];
 
 /// Rooms, and the rooms that each may name beside itself and the vocabulary.
 const ROOMS: [(&str, &[&str]); 4] =

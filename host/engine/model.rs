@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     account::Charge,
+    arrivals::Arrival,
     invocation::{Invocation, Outputs, Stage},
     telemetry::{Lap, ModelMetrics, SpanLink},
     tenant::Standing,
@@ -174,6 +175,12 @@ impl Model {
         self.ground.waiting.room(tenant, standing)
     }
 
+    /// The same, and counts the rows of the request that is let in as on their way.
+    pub fn expect(&self, tenant: &str, standing: Standing) -> Result<Arrival, InferError> {
+        self.room(tenant, standing)?;
+        Ok(self.ground.waiting.expect())
+    }
+
     /// Checks every row against the signature, charges the outputs to the invocation, then queues all rows or none.
     pub fn infer(
         self: &Arc<Self>,
@@ -188,14 +195,17 @@ impl Model {
         if rows > limit {
             return Err(InferError::TooManyRows { model: self.name.clone(), rows, limit });
         }
-        self.ground.waiting.room(&invocation.tenant, invocation.standing)?;
+        let is_expected = self.ground.waiting.arrives(invocation);
+        if !is_expected {
+            self.ground.waiting.room(&invocation.tenant, invocation.standing)?;
+        }
         let contract = |violation| InferError::Contract { model: self.name.clone(), violation };
         let checked = check::check(plan, inputs).map_err(contract)?;
         let queued = Instant::now();
         let give_up = queued + self.manifest.queue_timeout;
         let (ticket, answer) = Ticket::new(plan, checked, charges, invocation, queued)?;
         let ticket = Arc::new(ticket);
-        self.ground.waiting.submit(&ticket, give_up)?;
+        self.ground.waiting.submit(&ticket, give_up, is_expected)?;
         Ok(Pending { model: self.clone(), ticket, answer, give_up, answered: false })
     }
 

@@ -14,14 +14,21 @@ use std::{
 use super::{
     error::InferError,
     history::Waited,
-    queue::{Bill, Decision, Entry, Expired, Formed, Limits, Queue, Times},
+    queue::{Bill, Decision, Entry, Expired, Formed, Limits, MOST_OVER_LIMIT, Queue, Times},
     ticket::Ticket,
 };
-use crate::{telemetry::ModelMetrics, tenant::Standing};
+use crate::{
+    arrivals::{Arrival, Arrivals},
+    invocation::Invocation,
+    telemetry::ModelMetrics,
+    tenant::Standing,
+};
 
 /// What a refused caller is told to wait, at least and at most.
 const RETRY_AFTER_LEAST: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MOST: Duration = Duration::from_secs(30);
+/// How much of the usual rows of a request the latest one makes up: one part in so many.
+const USUAL_PARTS: f64 = 16.0;
 /// How much of the pace the latest batch makes up: one part in so many.
 const PACE_PARTS: u64 = 8;
 
@@ -34,6 +41,8 @@ pub(super) struct Waiting {
     closing: Condvar,
     max_rows: usize,
     lanes: u64,
+    /// Rows of requests that were let in and are not here yet.
+    arrivals: Arc<Arrivals>,
     /// Nanoseconds that a row lately took of a lane.
     pace_ns: AtomicU64,
     /// Requests refused because the queue was full.
@@ -44,6 +53,8 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 struct State {
     queue: Queue<Arc<Ticket>>,
+    /// Rows of a request, a moving mean.
+    usual_rows: f64,
     /// Lanes that sleep.
     asleep: usize,
     closed: bool,
@@ -68,7 +79,7 @@ impl Waiting {
     /// An empty queue for `lanes` lanes.
     pub(super) fn new(model: &str, limits: Limits, max_rows: usize, lanes: usize, metrics: ModelMetrics) -> Arc<Self> {
         metrics.queue_limit_rows.set(max_rows as i64);
-        let state = Mutex::new(State { queue: Queue::new(limits), asleep: 0, closed: false });
+        let state = Mutex::new(State { queue: Queue::new(limits), usual_rows: 1.0, asleep: 0, closed: false });
         let (model, lanes) = (model.to_owned(), lanes as u64);
         Arc::new(Self {
             model,
@@ -77,6 +88,7 @@ impl Waiting {
             closing: Condvar::new(),
             max_rows,
             lanes,
+            arrivals: Arc::default(),
             pace_ns: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             metrics,
@@ -90,19 +102,33 @@ impl Waiting {
 
     /// Whether one more request of a tenant may come, of however many rows.
     pub(super) fn room(&self, tenant: &str, standing: Standing) -> Result<(), InferError> {
-        self.room_in(&self.state(), tenant, standing)
-    }
-
-    fn room_in(&self, state: &State, tenant: &str, standing: Standing) -> Result<(), InferError> {
-        let model = || self.model.clone();
-        if state.closed {
-            return Err(InferError::Unavailable { model: model() });
-        }
-        if state.queue.has_room(tenant, standing, self.max_rows) {
+        let state = self.state();
+        self.open(&state)?;
+        let rows = state.queue.rows() + self.arrivals.rows();
+        if state.queue.has_room(tenant, standing, (rows, self.max_rows)) {
             return Ok(());
         }
+        Err(self.full(rows))
+    }
+
+    /// The rows of one more request are on their way.
+    pub(super) fn expect(&self) -> Arrival {
+        // A request has at least one row.
+        self.arrivals.expect(self.state().usual_rows.round().max(1.0) as usize)
+    }
+
+    /// Whether an invocation's rows, which come now, were expected.
+    pub(super) fn arrives(&self, invocation: &Invocation) -> bool {
+        invocation.arrives(&self.arrivals)
+    }
+
+    fn open(&self, state: &State) -> Result<(), InferError> {
+        if state.closed { Err(InferError::Unavailable { model: self.model.clone() }) } else { Ok(()) }
+    }
+
+    fn full(&self, rows: usize) -> InferError {
         self.refused.fetch_add(1, Relaxed);
-        Err(InferError::QueueFull { model: model(), retry_after: self.retry_after(state.queue.rows()) })
+        InferError::QueueFull { model: self.model.clone(), retry_after: self.retry_after(rows) }
     }
 
     fn retry_after(&self, rows: usize) -> Duration {
@@ -118,14 +144,21 @@ impl Waiting {
         self.pace_ns.store(pace, Relaxed);
     }
 
-    /// Queues all rows of a request, or none.
-    pub(super) fn submit(&self, ticket: &Arc<Ticket>, give_up: Instant) -> Result<(), InferError> {
+    /// Queues all rows of a request, or none. Who was `expected` has been let in: only a queue that is far beyond its limit,
+    /// because requests had many more rows than usual, refuses it now.
+    pub(super) fn submit(&self, ticket: &Arc<Ticket>, give_up: Instant, expected: bool) -> Result<(), InferError> {
         let invocation = &*ticket.invocation;
         let times = Times { queued: ticket.queued(), give_up, deadline: invocation.deadline };
         let whose = (invocation.tenant.clone(), invocation.standing, invocation.priority);
         let entry = Entry::new(ticket.clone(), whose, (ticket.rows(), ticket.lengths().clone()), times);
         let mut state = self.state();
-        self.room_in(&state, &invocation.tenant, invocation.standing)?;
+        self.open(&state)?;
+        let rows = state.queue.rows();
+        let is_in = expected && rows < self.max_rows.saturating_mul(MOST_OVER_LIMIT);
+        if !is_in && !state.queue.has_room(&invocation.tenant, invocation.standing, (rows, self.max_rows)) {
+            return Err(self.full(rows));
+        }
+        state.usual_rows += (ticket.rows() as f64 - state.usual_rows) / USUAL_PARTS;
         state.queue.push(entry);
         self.counted(&state);
         drop(state);

@@ -27,7 +27,7 @@ use crate::{
 /// What a class gets of an instance while both have rows waiting: nine parts and one.
 const CLASSES: [(Priority, f64); 2] = [(Priority::Interactive, 9.0), (Priority::Batch, 1.0)];
 /// A full queue still lets in tenants that hold less of it than their share, until it holds so many times its limit.
-const MOST_OVER_LIMIT: usize = 2;
+pub(super) const MOST_OVER_LIMIT: usize = 2;
 
 /// Why a batch was closed, as the metrics tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -233,10 +233,10 @@ impl<T: Clone> Queue<T> {
         self.classes.iter().flat_map(|class| class.flows.values()).map(VecDeque::len).sum()
     }
 
-    /// Whether a tenant's request may come in while at most `most` rows should wait: while fewer do, and beyond that as long
+    /// Whether a tenant's request may come in while `rows` wait or are on their way, and at most `most` should: while fewer do, and beyond that as long
     /// as the tenant holds less than its share of them, so that nobody is kept out by what others have queued.
-    pub(super) fn has_room(&self, tenant: &str, standing: Standing, most: usize) -> bool {
-        if self.rows < most {
+    pub(super) fn has_room(&self, tenant: &str, standing: Standing, (rows, most): (usize, usize)) -> bool {
+        if rows < most {
             return true;
         }
         let held = |class: &Class<T>| {
@@ -246,7 +246,7 @@ impl<T: Clone> Queue<T> {
         let share = |class: &Class<T>| class.tenants.share(tenant, standing.weight);
         let (held, share) =
             (self.classes.iter().map(held).sum::<usize>(), self.classes.iter().map(share).fold(1.0, f64::min));
-        self.rows < most.saturating_mul(MOST_OVER_LIMIT) && (held as f64) < share * most as f64
+        rows < most.saturating_mul(MOST_OVER_LIMIT) && (held as f64) < share * most as f64
     }
 
     /// Adds a request. Whether there is room is asked before.

@@ -89,7 +89,7 @@ impl Simulation {
                     if now < end {
                         events.push(Reverse((now + Duration::from_secs_f64(pause), What::Comes(tenant))));
                     }
-                    if self.queue.has_room(name, *standing, self.most_rows) {
+                    if self.queue.has_room(name, *standing, (self.queue.rows(), self.most_rows)) {
                         let mut entry = entry_of(name, *standing, requests.len(), &[*length], now);
                         (entry.give_up, entry.deadline) = (now + 3600 * 1000 * MS, now + 3600 * 1000 * MS);
                         self.queue.push(entry);
@@ -181,7 +181,6 @@ fn a_neighbour_with_twenty_times_the_load_costs_one_batch() {
         let (before, after) = (p99(1.0), p99(20.0));
         // A batch of rows that gain from company may be as long as its limit.
         let batch = if further < 1.0 { ROW.mul_f64(1.0 + 31.0 * further) } else { ROW };
-        println!("{lanes} lanes, {further}: {before:?}, then {after:?}");
         assert!(after <= before.mul_f64(1.2) + batch, "{before:?} before, {after:?} after, a batch {batch:?}");
     }
 }
