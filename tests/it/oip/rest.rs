@@ -21,7 +21,9 @@ fn document(data: &Value) -> Value {
 }
 
 async fn ask(host: &Served, model: &str, headers: &[(&str, String)], body: impl Into<reqwest::Body>) -> Answer {
-    let mut request = host.client.post(format!("{}/v2/models/{model}/infer", host.base)).body(body);
+    // A connection of its own: one on which a body was refused half-way is closed, and must not be met again.
+    let client = reqwest::Client::new();
+    let mut request = client.post(format!("{}/v2/models/{model}/infer", host.base)).body(body);
     for (name, value) in headers {
         request = request.header(*name, value);
     }
