@@ -140,9 +140,9 @@ impl Invocation {
         Self { standing, priority, ..self }
     }
 
-    /// The same, with rows that are expected at models.
-    pub fn expected(self, arrivals: Vec<Arrival>) -> Self {
-        Self { arrivals: Mutex::new(arrivals), ..self }
+    /// Its rows are expected at models.
+    pub fn expect(&self, arrivals: Vec<Arrival>) {
+        *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner) = arrivals;
     }
 
     /// Its rows come to a model; whether they were expected there, which they are once.

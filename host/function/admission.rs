@@ -54,24 +54,21 @@ impl Admission {
     ) -> Result<Arc<Invocation>, InvokeError> {
         let revision = &snapshot.revision;
         let tenant = &revision.owner;
-        let (permit, arrivals) =
-            self.enter(tenant, snapshot.models.by_alias.values(), snapshot.models.missing.first())?;
+        let permit = self.enter(tenant, snapshot.models.by_alias.values(), snapshot.models.missing.first())?;
         let account = tenant.account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
         let names = (tenant.name.clone(), revision.function.clone());
-        let invocation =
-            Invocation::new(call.id.clone(), names, deadline, account).with_permit(permit).expected(arrivals);
+        let invocation = Invocation::new(call.id.clone(), names, deadline, account).with_permit(permit);
         let invocation = invocation.of_revision(revision.number).ranked(tenant.standing, call.priority);
         Ok(Arc::new(invocation.traced(call.trace, record)))
     }
 
-    /// A place for a tenant's request that will ask these models, and for its rows at each of them; `missing` is a model
-    /// that should be among them.
+    /// A place for a tenant's request that will ask these models; `missing` is one that should be among them.
     pub(super) fn enter<'a>(
         &self,
         tenant: &Tenant,
         models: impl Iterator<Item = &'a Arc<Model>>,
         missing: Option<&String>,
-    ) -> Result<(Permit, Vec<Arrival>), InvokeError> {
+    ) -> Result<Permit, InvokeError> {
         if self.is_draining() {
             self.telemetry.shed("draining");
             return Err(InvokeError::Draining { retry_after: self.retry_after });
@@ -80,13 +77,24 @@ impl Admission {
             self.telemetry.shed("model-unavailable");
             return Err(InferError::Unavailable { model: model.clone() }.into());
         }
+        for model in models {
+            let room = model.room(&tenant.name, tenant.standing);
+            room.inspect_err(|error| self.telemetry.shed(reason(error)))?;
+        }
+        let (permit, place) = self.place(&tenant.places).inspect_err(|_| self.telemetry.shed("concurrency-limit"))?;
+        Ok(Permit::new(permit, place, self.telemetry.in_flight().clone()))
+    }
+
+    /// The last look before a guest works: whoever's rows would be refused afterwards is refused now. From here on the rows
+    /// count as on their way. Not earlier, or bodies that come slowly would keep others out.
+    pub(super) fn expect(&self, snapshot: &Snapshot, invocation: &Invocation) -> Result<(), InvokeError> {
         let arrival = |model: &Arc<Model>| {
-            let arrival = model.expect(&tenant.name, tenant.standing);
+            let arrival = model.expect(&invocation.tenant, invocation.standing);
             arrival.inspect_err(|error| self.telemetry.shed(reason(error)))
         };
-        let arrivals = models.map(arrival).collect::<Result<Vec<_>, _>>()?;
-        let (permit, place) = self.place(&tenant.places).inspect_err(|_| self.telemetry.shed("concurrency-limit"))?;
-        Ok((Permit::new(permit, place, self.telemetry.in_flight().clone()), arrivals))
+        let arrivals: Result<Vec<Arrival>, _> = snapshot.models.by_alias.values().map(arrival).collect();
+        invocation.expect(arrivals?);
+        Ok(())
     }
 
     /// A place, of which a tenant may have as many as leave some to others.

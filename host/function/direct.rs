@@ -100,11 +100,10 @@ impl Runtime {
         let deadline = asked.arrived + timeout;
         body::check_announced(&body, limit).map_err(refused_body)?;
         let model = asked.model.as_ref().map(|(name, version)| self.model(name, version)).transpose()?;
-        let (permit, arrivals) = self.admission.enter(&direct.tenant, model.iter(), None)?;
+        let permit = self.admission.enter(&direct.tenant, model.iter(), None)?;
         let account = direct.tenant.account.child(Holder::Invocation, direct.config.memory_bytes);
         let names = (direct.tenant.name.clone(), direct.function.clone());
-        let invocation =
-            Invocation::new(asked.id.clone(), names, deadline, account).with_permit(permit).expected(arrivals);
+        let invocation = Invocation::new(asked.id.clone(), names, deadline, account).with_permit(permit);
         let invocation = invocation.ranked(direct.tenant.standing, asked.priority);
         let invocation = Arc::new(invocation.traced(asked.trace, ending.record()));
         let charge = invocation.account.charge(Kind::Request, 0)?;

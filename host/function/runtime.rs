@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     account::{Account, Kind, Used},
-    engine::{Engine, Explanation, Version},
+    engine::{Engine, Explanation, ModelStatus, Version},
     invocation::{Invocation, Request, Response, Stage},
     sandbox::Assignment,
     telemetry::{Report, Telemetry, TraceContext},
@@ -134,7 +134,17 @@ impl Runtime {
     /// Why a model batches as it does: this version of it, or the one that serves.
     pub fn explain(&self, model: &str, version: Option<u64>) -> Result<Explanation, EngineError> {
         let version = version.map_or(Version::Serving, Version::Number);
-        Ok(self.engine.model(model, version)?.explain())
+        let found = self.engine.model(model, version).map_err(|error| self.in_whole(error));
+        Ok(found?.explain())
+    }
+
+    /// For operators: what went wrong, with all that is known.
+    fn in_whole(&self, error: EngineError) -> EngineError {
+        let EngineError::Failed { model, reason } = error else { return error };
+        let is = |status: &ModelStatus| status.name == model || format!("{}@{}", status.name, status.version) == model;
+        let failures = self.engine.models().into_iter().filter(is).filter_map(|status| status.failure);
+        let detail = failures.map(|failure| failure.detail).next_back();
+        EngineError::Failed { model, reason: detail.unwrap_or(reason) }
     }
 
     /// Bytes that all invocations hold at present.
@@ -212,6 +222,7 @@ impl Runtime {
             ReadError::Deadline => too_late(),
         })?;
         let request = Request { body, charge: Some(Arc::new(charge)), ..call.request };
+        self.admission.expect(snapshot, &invocation)?;
         let work = run(snapshot.clone(), invocation.clone(), request).in_current_span();
         let attached = attach(&self.guests, invocation.clone(), snapshot.revision.expects_long(), work);
         let ended = timeout_at(deadline.into(), attached).await;
