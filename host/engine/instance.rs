@@ -110,7 +110,13 @@ impl Runner<'_> {
         !self.broken
     }
 
-    fn run_batch(&mut self, formed: &Formed<Arc<Ticket>>, waited: Waited, answers: &mut Vec<Completion>) -> Past {
+    /// Runs one batch; its answers are sent by the caller, when it has let go of the batch.
+    pub(super) fn run_batch(
+        &mut self,
+        formed: &Formed<Arc<Ticket>>,
+        waited: Waited,
+        answers: &mut Vec<Completion>,
+    ) -> Past {
         let begun = Instant::now();
         let metrics = &self.ground.metrics;
         for (ticket, _) in &formed.rows {

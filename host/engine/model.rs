@@ -188,6 +188,17 @@ impl Model {
         charges: Vec<Arc<Charge>>,
         invocation: &Arc<Invocation>,
     ) -> Result<Pending, InferError> {
+        self.infer_at(Instant::now(), inputs, charges, invocation)
+    }
+
+    /// The same, at a time.
+    pub(super) fn infer_at(
+        self: &Arc<Self>,
+        queued: Instant,
+        inputs: Vec<(String, Tensor)>,
+        charges: Vec<Arc<Charge>>,
+        invocation: &Arc<Invocation>,
+    ) -> Result<Pending, InferError> {
         let (plan, limit) = (&*self.manifest.plan, self.manifest.max_request_rows);
         // What can never be answered is told first, then what cannot now: before values are looked at and memory is
         // made, because refusing must be cheap.
@@ -201,12 +212,17 @@ impl Model {
         }
         let contract = |violation| InferError::Contract { model: self.name.clone(), violation };
         let checked = check::check(plan, inputs).map_err(contract)?;
-        let queued = Instant::now();
         let give_up = queued + self.manifest.queue_timeout;
         let (ticket, answer) = Ticket::new(plan, checked, charges, invocation, queued)?;
         let ticket = Arc::new(ticket);
         self.ground.waiting.submit(&ticket, give_up, is_expected)?;
         Ok(Pending { model: self.clone(), ticket, answer, give_up, answered: false })
+    }
+
+    /// What its lanes work on.
+    #[cfg(test)]
+    pub(super) fn ground(&self) -> &Arc<Ground> {
+        &self.ground
     }
 
     /// Admits nothing more and answers what waits; `join` waits for the lanes.
@@ -325,6 +341,14 @@ impl Pending {
         };
         self.spent(answer.queue, answer.infer, answer.batches);
         answer.result
+    }
+
+    /// The answer, if it is there.
+    #[cfg(test)]
+    pub(super) fn answered_yet(&mut self) -> Option<Result<Outputs, InferError>> {
+        let answer = self.answer.try_recv().ok()?;
+        self.answered = true;
+        Some(answer.result)
     }
 
     /// Adds the times in queue and on instances to the invocation.

@@ -231,6 +231,23 @@ impl Waiting {
         }
     }
 
+    /// What a lane that is free at that time would take, without sleeping.
+    #[cfg(test)]
+    pub(super) fn batch_at(&self, now: Instant) -> Option<(Formed<Arc<Ticket>>, Waited)> {
+        let expired = self.state().queue.expire(now);
+        self.answer_expired(expired);
+        match self.state().queue.next(now, 1) {
+            Decision::Run(formed) => Some((formed, Waited::default())),
+            _ => None,
+        }
+    }
+
+    /// A batch has run and took this long.
+    #[cfg(test)]
+    pub(super) fn settle(&self, bill: &Bill, took: Duration) {
+        self.state().queue.settle(bill, took);
+    }
+
     /// A batch begins; what this gives is to be dropped when it has ended.
     pub(super) fn settling(&self, bill: Bill) -> Settling<'_> {
         Settling { waiting: self, bill, begun: Instant::now() }

@@ -6,6 +6,7 @@ mod explain;
 mod lanes;
 mod memory;
 mod serving;
+mod virtual_time;
 
 use std::{fs, path::Path, sync::Arc, time::Instant};
 
