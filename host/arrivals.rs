@@ -1,34 +1,64 @@
 //! Invocations that were let in and have not queued their rows yet: whoever stands at the door of a model must count them,
 //! or a herd that comes at once is let in whole and refused after its guests have worked.
 //!
-//! Vocabulary: the engine counts, an invocation holds its part until its rows come or it ends. Refuses to know queues.
+//! Vocabulary: the engine counts, an invocation holds its part until its rows come or it ends. Each tenant is counted by
+//! itself, and by what its own requests usually bring, so that what one expects is not held against another. Refuses to
+//! know queues.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-/// Rows that are expected at one model.
+/// How much of the usual rows of a request the latest one makes up: one part in so many.
+const USUAL_PARTS: f64 = 16.0;
+
+/// Rows that are expected at one model, by tenant. There are as many entries as tenants that ever asked it.
 #[derive(Debug, Default)]
-pub struct Arrivals(AtomicUsize);
+pub struct Arrivals(Mutex<HashMap<Arc<str>, Expected>>);
+
+#[derive(Debug)]
+struct Expected {
+    rows: usize,
+    /// Rows of one of its requests, a moving mean.
+    usual: f64,
+}
 
 /// One invocation's part, given back when it is dropped.
 #[derive(Debug)]
 pub struct Arrival {
     at: Arc<Arrivals>,
+    tenant: Arc<str>,
     rows: usize,
 }
 
 impl Arrivals {
-    /// How many rows are expected.
-    pub fn rows(&self) -> usize {
-        self.0.load(Relaxed)
+    /// How many rows are expected of all, and of this tenant.
+    pub fn rows(&self, tenant: &str) -> (usize, usize) {
+        let tenants = self.tenants();
+        let all = tenants.values().map(|expected| expected.rows).sum();
+        (all, tenants.get(tenant).map_or(0, |expected| expected.rows))
     }
 
-    /// So many more are.
-    pub fn expect(self: &Arc<Self>, rows: usize) -> Arrival {
-        self.0.fetch_add(rows, Relaxed);
-        Arrival { at: self.clone(), rows }
+    /// A request of this tenant was let in.
+    pub fn expect(self: &Arc<Self>, tenant: &Arc<str>) -> Arrival {
+        let mut tenants = self.tenants();
+        let expected = tenants.entry(tenant.clone()).or_insert(Expected { rows: 0, usual: 1.0 });
+        // A request has at least one row.
+        let rows = expected.usual.round().max(1.0) as usize;
+        expected.rows = expected.rows.saturating_add(rows);
+        Arrival { at: self.clone(), tenant: tenant.clone(), rows }
+    }
+
+    /// A request of this tenant has come, with so many rows.
+    pub fn came(&self, tenant: &str, rows: usize) {
+        if let Some(expected) = self.tenants().get_mut(tenant) {
+            expected.usual += (rows as f64 - expected.usual) / USUAL_PARTS;
+        }
+    }
+
+    fn tenants(&self) -> MutexGuard<'_, HashMap<Arc<str>, Expected>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -41,6 +71,26 @@ impl Arrival {
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        self.at.0.fetch_sub(self.rows, Relaxed);
+        if let Some(expected) = self.at.tenants().get_mut(&self.tenant) {
+            expected.rows = expected.rows.saturating_sub(self.rows);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_tenant_is_counted_by_what_it_usually_brings() {
+        let (arrivals, large, small): (_, Arc<str>, Arc<str>) =
+            (Arc::<Arrivals>::default(), "large".into(), "s".into());
+        drop(arrivals.expect(&large));
+        (0..200).for_each(|_| arrivals.came(&large, 100));
+        let (first, second) = (arrivals.expect(&large), arrivals.expect(&small));
+        assert_eq!((arrivals.rows("large"), arrivals.rows("s"), arrivals.rows("x")), ((101, 100), (101, 1), (101, 0)));
+        assert!(first.is_at(&arrivals) && !first.is_at(&Arc::default()));
+        drop((first, second));
+        assert_eq!(arrivals.rows("large"), (0, 0));
     }
 }

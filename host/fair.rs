@@ -24,8 +24,9 @@ pub struct Fair<K> {
     flows: HashMap<K, Flow>,
     /// Where the clock stood of the flow that was served last.
     now: f64,
-    /// The weights of all flows that want something.
+    /// The weights of all flows that want something, and how many these are.
     weights: f64,
+    active: usize,
     /// What things took lately, in seconds: a moving mean.
     usual: f64,
 }
@@ -39,11 +40,22 @@ struct Flow {
     by: f64,
     /// How many things it wants, or is being given.
     wants: usize,
+    /// How many of them have not been begun.
+    waits: usize,
+}
+
+impl Flow {
+    /// Where nothing of it waits it lets time pass: what it could have had meanwhile it does not get later, but for a burst.
+    fn catch_up(&mut self, now: f64, usual: f64) {
+        if self.waits == 0 {
+            self.clock = self.clock.max(now - BURST * usual / self.weight);
+        }
+    }
 }
 
 impl<K> Default for Fair<K> {
     fn default() -> Self {
-        Self { flows: HashMap::new(), now: 0.0, weights: 0.0, usual: 0.0 }
+        Self { flows: HashMap::new(), now: 0.0, weights: 0.0, active: 0, usual: 0.0 }
     }
 }
 
@@ -59,16 +71,41 @@ impl<K: Clone + Eq + Hash> Fair<K> {
             return;
         }
         let now = self.now;
-        let flow = self.flows.entry(key.clone()).or_insert(Flow { weight, clock: now, by: weight, wants: 0 });
+        let flow = self.flows.entry(key.clone()).or_insert(Flow { weight, clock: now, by: weight, wants: 0, waits: 0 });
         if flow.wants == 0 {
-            flow.clock = flow.clock.max(now - BURST * self.usual / weight);
             flow.weight = weight;
             self.weights += weight;
+            self.active += 1;
         }
+        flow.catch_up(now, self.usual);
         flow.wants += things;
+        flow.waits += things;
     }
 
-    /// A flow has got what it wanted, or wants it no longer.
+    /// What was begun wants to go on, and waits for it again.
+    pub fn again<Q: Eq + Hash + ?Sized>(&mut self, key: &Q)
+    where
+        K: Borrow<Q>,
+    {
+        let (now, usual) = (self.now, self.usual);
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.catch_up(now, usual);
+            flow.waits += 1;
+        }
+    }
+
+    /// Things that have not been begun are wanted no longer.
+    pub fn withdraw<Q: Eq + Hash + ?Sized>(&mut self, key: &Q, things: usize)
+    where
+        K: Borrow<Q>,
+    {
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.waits = flow.waits.saturating_sub(things);
+        }
+        self.leave_all(key, things);
+    }
+
+    /// A flow has got what it wanted.
     pub fn leave<Q: Eq + Hash + ?Sized>(&mut self, key: &Q)
     where
         K: Borrow<Q>,
@@ -87,9 +124,11 @@ impl<K: Clone + Eq + Hash> Fair<K> {
             return;
         }
         self.weights -= flow.weight;
-        if self.weights <= f64::EPSILON {
+        self.active -= 1;
+        if self.active == 0 {
             // Nobody wants anything: nobody is owed anything, and the clocks begin anew.
-            *self = Self::default();
+            // What things usually take is as it was.
+            *self = Self { usual: self.usual, ..Self::default() };
         } else if self.flows.len() > 2 * IDLE_FLOWS {
             let now = self.now;
             self.flows.retain(|_, flow| flow.wants > 0 || flow.clock > now);
@@ -115,6 +154,17 @@ impl<K: Clone + Eq + Hash> Fair<K> {
     where
         K: Borrow<Q>,
     {
+        self.serve_all(key, 1, expected);
+    }
+
+    /// The same for several things at once.
+    pub fn serve_all<Q: Eq + Hash + ?Sized>(&mut self, key: &Q, things: usize, expected: Duration)
+    where
+        K: Borrow<Q>,
+    {
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.waits = flow.waits.saturating_sub(things);
+        }
         self.now = self.now.max(self.clock(key));
         self.usual += (expected.as_secs_f64() - self.usual) * USUAL_SHARE;
         self.add(key, expected.as_secs_f64());
@@ -190,6 +240,36 @@ mod tests {
         let shares = given(&mut fair, 2, 50, |_| MS);
         assert!(shares[0] <= 0.002, "{shares:?}");
         // Once nobody wants anything, all begin anew.
+        fair.serve(&0, 50 * MS);
+        fair.leave(&0);
+        fair.leave(&1);
+        assert_eq!((fair.clock(&0), fair.flows.len()), (0.0, 0));
+    }
+
+    #[test]
+    fn who_is_never_quite_idle_hoards_nothing_either() {
+        let mut fair = Fair::default();
+        fair.enter_all(&1, 1.0, 1_000_000);
+        fair.enter(&0, 1.0);
+        fair.serve(&0, MS);
+        for _ in 0..1000 {
+            // One of 0 is always under way when the next comes; 1 is given thirty times as much.
+            fair.enter(&0, 1.0);
+            fair.serve(&0, MS);
+            fair.leave(&0);
+            fair.serve_all(&1, 30, 30 * MS);
+        }
+        fair.enter_all(&0, 1.0, 1000);
+        let burst = (fair.clock(&1) - fair.clock(&0)) / MS.as_secs_f64();
+        assert!(burst < 2.0 * BURST * 30.0, "{burst} things at once after a steady trickle");
+    }
+
+    #[test]
+    fn idleness_is_seen_whatever_the_weights() {
+        let mut fair = Fair::default();
+        // In floating point 10 + 3.3 - 10 - 3.3 is not 0.
+        fair.enter(&0, 10.0);
+        fair.enter(&1, 3.3);
         fair.serve(&0, 50 * MS);
         fair.leave(&0);
         fair.leave(&1);

@@ -16,7 +16,7 @@ use super::{
     waiting::Waiting,
 };
 
-/// Batches that are foreseen one by one; what comes behind them is counted.
+/// Batches that are foreseen; of what comes behind them rows are counted.
 const FORESEEN_BATCHES: usize = 32;
 
 /// Why a model batches as it does.
@@ -108,7 +108,7 @@ pub struct Part {
 pub struct Foreseen {
     /// Rows that wait.
     pub rows: usize,
-    /// Batches that they make, the first of which are in `next`.
+    /// Batches of them that are foreseen.
     pub batches: usize,
     /// In the order in which lanes would take them.
     pub next: Vec<Next>,
@@ -206,9 +206,9 @@ fn part(part: &history::Part) -> Part {
 }
 
 fn foreseen(waiting: &Waiting, profile: &Profile, now: Instant) -> Foreseen {
-    let batches = waiting.foreseen();
-    let rows = batches.iter().map(|(formed, _)| formed.rows.len()).sum();
-    let next = batches.iter().take(FORESEEN_BATCHES).map(|(formed, wait)| {
+    let (batches, left) = waiting.foreseen(FORESEEN_BATCHES);
+    let rows = left + batches.iter().map(|(formed, _)| formed.rows.len()).sum::<usize>();
+    let next = batches.iter().map(|(formed, wait)| {
         let would = Past::of(formed, now + *wait);
         Next {
             wait_ms: ms(*wait),

@@ -98,13 +98,17 @@ impl Runner<'_> {
     /// Runs batches until the model is stopped, or until there is no instance any more; tells whether there is one.
     pub(super) fn run(&mut self) -> bool {
         while !self.broken
-            && let Some((mut formed, waited)) = self.ground.waiting.next_batch()
+            && let Some((mut formed, waited)) = self.ground.waiting.next_batch(|| self.instance.release_memory())
         {
             let settling = self.ground.waiting.settling(std::mem::take(&mut formed.bill));
             let mut batch = InBatch { ground: self.ground, formed, answers: Vec::new() };
             let past = self.run_batch(&batch.formed, waited, &mut batch.answers);
             drop(settling);
             drop(batch);
+            if self.ground.memory.1.is_short() {
+                // Or what idle lanes keep would keep everybody out.
+                self.instance.release_memory();
+            }
             self.ground.history.note(past);
         }
         !self.broken
@@ -224,6 +228,11 @@ impl Runner<'_> {
             self.replace();
         }
         match ran {
+            Err(error) if delivered && panicked => {
+                // Some have their outputs, some not: who has is not touched by this.
+                rows.iter().for_each(|(ticket, _)| self.fail(ticket, &error, answers));
+                Ok(())
+            }
             // The rows have their outputs: running them again would deliver them twice.
             Err(error) if delivered => {
                 tracing::warn!(model = self.ground.model, %error, "an error after the outputs were read");

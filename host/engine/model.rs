@@ -176,9 +176,9 @@ impl Model {
     }
 
     /// The same, and counts the rows of the request that is let in as on their way.
-    pub fn expect(&self, tenant: &str, standing: Standing) -> Result<Arrival, InferError> {
+    pub fn expect(&self, tenant: &Arc<str>, standing: Standing) -> Result<Arrival, InferError> {
         self.room(tenant, standing)?;
-        Ok(self.ground.waiting.expect())
+        Ok(self.ground.waiting.expect(tenant))
     }
 
     /// Checks every row against the signature, charges the outputs to the invocation, then queues all rows or none.

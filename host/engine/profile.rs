@@ -84,7 +84,7 @@ impl Curve {
         lengths: &[u64],
         most_rows: usize,
         run: &mut impl FnMut(Sample<'_>) -> Result<Taken, BackendError>,
-    ) -> Result<Self, BackendError> {
+    ) -> Result<(Self, bool), BackendError> {
         let mut sample = |rows| -> Result<Taken, BackendError> {
             let mut taken = run(Sample { rows, lengths, fresh: true })?;
             for _ in 1..COUNTED_RUNS {
@@ -113,7 +113,8 @@ impl Curve {
                 .map(|(several, first)| several.saturating_sub(first).div_ceil(further.max(1))),
         };
         let elements = lengths.iter().product();
-        Ok(Self { elements, first_us, further_us, first_bytes: first.bytes, further_bytes })
+        let is_whole = rows < 2 || several.is_some();
+        Ok((Self { elements, first_us, further_us, first_bytes: first.bytes, further_bytes }, is_whole))
     }
 }
 
@@ -125,7 +126,7 @@ pub(super) struct Profile {
     key: Key,
     /// By elements, ascending.
     curves: Vec<Curve>,
-    /// Whether every bucket was measured: not where time or memory ended first.
+    /// Whether it may be kept: not where there was too little memory for what was to be measured.
     #[serde(skip)]
     is_whole: bool,
 }
@@ -194,7 +195,11 @@ impl Profile {
                 break;
             }
             match Curve::measure(lengths, most_rows, &mut run) {
-                Ok(curve) => profile.curves.push(curve),
+                Ok((curve, is_whole)) => {
+                    // Where there was no memory for several rows, another day may have it.
+                    profile.is_whole &= is_whole;
+                    profile.curves.push(curve);
+                }
                 Err(error) if error.short().is_some() && !profile.curves.is_empty() => {
                     tracing::warn!(?lengths, %error, "rows as long as this do not fit in the memory of a lane");
                     profile.is_whole = false;

@@ -103,7 +103,7 @@ fn folders(folder: &Path) -> io::Result<Vec<(String, PathBuf)>> {
 }
 
 /// The digest of a file, in hexadecimal.
-fn digest(file: &Path) -> Result<String, LoadError> {
+pub(super) fn digest(file: &Path) -> Result<String, LoadError> {
     let read = |source| LoadError::Read { file: file.into(), source };
     let mut source = fs::File::open(file).map_err(read)?;
     let mut hasher = blake3::Hasher::new();

@@ -27,10 +27,13 @@ use crate::{
 /// What a refused caller is told to wait, at least and at most.
 const RETRY_AFTER_LEAST: Duration = Duration::from_millis(100);
 const RETRY_AFTER_MOST: Duration = Duration::from_secs(30);
-/// How much of the usual rows of a request the latest one makes up: one part in so many.
-const USUAL_PARTS: f64 = 16.0;
+/// How long a lane has nothing to do before it lets go of memory.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// How much of the pace the latest batch makes up: one part in so many.
 const PACE_PARTS: u64 = 8;
+
+/// A batch that would run, and how long it would wait for company.
+pub(super) type Forthcoming = (Formed<Arc<Ticket>>, Duration);
 
 /// The rows that wait for one model, and the lanes that wait for rows.
 #[derive(Debug)]
@@ -53,8 +56,6 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 struct State {
     queue: Queue<Arc<Ticket>>,
-    /// Rows of a request, a moving mean.
-    usual_rows: f64,
     /// Lanes that sleep.
     asleep: usize,
     closed: bool,
@@ -79,7 +80,7 @@ impl Waiting {
     /// An empty queue for `lanes` lanes.
     pub(super) fn new(model: &str, limits: Limits, max_rows: usize, lanes: usize, metrics: ModelMetrics) -> Arc<Self> {
         metrics.queue_limit_rows.set(max_rows as i64);
-        let state = Mutex::new(State { queue: Queue::new(limits), usual_rows: 1.0, asleep: 0, closed: false });
+        let state = Mutex::new(State { queue: Queue::new(limits), asleep: 0, closed: false });
         let (model, lanes) = (model.to_owned(), lanes as u64);
         Arc::new(Self {
             model,
@@ -102,19 +103,18 @@ impl Waiting {
 
     /// Whether one more request of a tenant may come, of however many rows.
     pub(super) fn room(&self, tenant: &str, standing: Standing) -> Result<(), InferError> {
+        let expected = self.arrivals.rows(tenant);
         let state = self.state();
         self.open(&state)?;
-        let rows = state.queue.rows() + self.arrivals.rows();
-        if state.queue.has_room(tenant, standing, (rows, self.max_rows)) {
+        if state.queue.has_room((tenant, standing), expected, self.max_rows) {
             return Ok(());
         }
-        Err(self.full(rows))
+        Err(self.full(state.queue.rows()))
     }
 
-    /// The rows of one more request are on their way.
-    pub(super) fn expect(&self) -> Arrival {
-        // A request has at least one row.
-        self.arrivals.expect(self.state().usual_rows.round().max(1.0) as usize)
+    /// The rows of one more request of a tenant are on their way.
+    pub(super) fn expect(&self, tenant: &Arc<str>) -> Arrival {
+        self.arrivals.expect(tenant)
     }
 
     /// Whether an invocation's rows, which come now, were expected.
@@ -155,13 +155,14 @@ impl Waiting {
         self.open(&state)?;
         let rows = state.queue.rows();
         let is_in = expected && rows < self.max_rows.saturating_mul(MOST_OVER_LIMIT);
-        if !is_in && !state.queue.has_room(&invocation.tenant, invocation.standing, (rows, self.max_rows)) {
+        // Who was not expected is the next round of an invocation that was let in long ago: only rows that are here keep it out.
+        if !is_in && !state.queue.has_room((&invocation.tenant, invocation.standing), (0, 0), self.max_rows) {
             return Err(self.full(rows));
         }
-        state.usual_rows += (ticket.rows() as f64 - state.usual_rows) / USUAL_PARTS;
         state.queue.push(entry);
         self.counted(&state);
         drop(state);
+        self.arrivals.came(&invocation.tenant, ticket.rows());
         self.wake.notify_one();
         Ok(())
     }
@@ -183,8 +184,10 @@ impl Waiting {
         rows
     }
 
-    /// Sleeps until there is a batch for a free lane; `None` when the model is being stopped.
-    pub(super) fn next_batch(&self) -> Option<(Formed<Arc<Ticket>>, Waited)> {
+    /// Sleeps until there is a batch for a free lane; `None` when the model is being stopped. A lane that has had nothing to
+    /// do for a while rests: it lets go of what it kept for its next batch.
+    pub(super) fn next_batch(&self, rest: impl FnOnce()) -> Option<(Formed<Arc<Ticket>>, Waited)> {
+        let mut rest = Some(rest);
         let mut state = self.state();
         loop {
             if state.closed {
@@ -219,9 +222,17 @@ impl Waiting {
                 }
                 Decision::Idle => {
                     state.asleep += 1;
-                    let mut state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    let (mut state, is_tired) = if rest.is_some() {
+                        let woken = self.wake.wait_timeout(state, REST_AFTER).unwrap_or_else(PoisonError::into_inner);
+                        (woken.0, woken.1.timed_out())
+                    } else {
+                        (self.wake.wait(state).unwrap_or_else(PoisonError::into_inner), false)
+                    };
                     state.asleep -= 1;
                     drop(state);
+                    if let Some(rest) = rest.take_if(|_| is_tired) {
+                        rest();
+                    }
                     // Where the waker wants this core, it goes on first, and what else it has to queue comes into the
                     // same batch. Where there is a core for both, this returns at once.
                     std::thread::yield_now();
@@ -253,14 +264,17 @@ impl Waiting {
         Settling { waiting: self, bill, begun: Instant::now() }
     }
 
-    /// The batches that would run if lanes were free now and nothing else came, each with how long it would wait for
+    /// The first batches that would run if lanes were free now and nothing else came, and how many rows would be left; each with how long it would wait for
     /// company: the policy itself, played forward on a copy outside of the lock.
-    pub(super) fn foreseen(&self) -> Vec<(Formed<Arc<Ticket>>, Duration)> {
+    pub(super) fn foreseen(&self, most: usize) -> (Vec<Forthcoming>, usize) {
         let mut queue = self.state().queue.clone();
         let start = Instant::now();
         let (mut now, mut batches) = (start, Vec::new());
-        // Each batch has a row at least, and before each there is one wait at most.
-        for _ in 0..2 * queue.rows() {
+        // Before each batch there is one wait at most.
+        for _ in 0..2 * most {
+            if batches.len() == most {
+                break;
+            }
             // Rows that will have expired by then would not run.
             queue.expire(now);
             match queue.next(now, 1) {
@@ -269,7 +283,7 @@ impl Waiting {
                 Decision::Idle => break,
             }
         }
-        batches
+        (batches, queue.rows())
     }
 
     fn answer_expired(&self, expired: Vec<(Arc<Ticket>, Expired)>) {

@@ -36,6 +36,8 @@ const WORTH: f64 = 0.98;
 /// A batch is large enough when its rows cost no more than the largest one's over this much: beyond that it only ends
 /// later, for those in it and for those who wait.
 const ENOUGH: f64 = 0.97;
+/// Rows that are looked at in vain for one batch.
+const MOST_MISFITS: usize = 512;
 /// Without a profile: what a batch may be padded to, against its elements that are not padding.
 const UNMEASURED_PADDING: f64 = 1.25;
 
@@ -49,7 +51,7 @@ impl Limits {
     fn enough(&self, elements: u64) -> usize {
         let each = |rows: usize| self.predict(rows, elements).map(|time| time.as_secs_f64() / rows as f64);
         let fits = |rows: &usize| {
-            *rows as u64 * elements <= self.elements
+            elements.saturating_mul(*rows as u64) <= self.elements
                 && self.ceiling.as_ref().is_none_or(|ceiling| ceiling.allows(*rows, elements))
                 && !self.is_too_long(*rows, elements)
         };
@@ -100,6 +102,8 @@ pub(super) struct Company<'a> {
     longest: Vec<u64>,
     /// Elements of all rows that are not padding.
     real: u64,
+    /// Rows that did not fit.
+    misfits: usize,
     /// Rows that are enough at the present length.
     enough: (u64, usize),
 }
@@ -107,7 +111,7 @@ pub(super) struct Company<'a> {
 impl<'a> Company<'a> {
     /// Nobody yet, of so many rows that wait.
     pub(super) fn new(limits: &'a Limits, waiting: usize) -> Self {
-        Self { limits, rows: 0, waiting, longest: Vec::new(), real: 0, enough: (0, usize::MAX) }
+        Self { limits, rows: 0, waiting, longest: Vec::new(), real: 0, misfits: 0, enough: (0, usize::MAX) }
     }
 
     /// Elements of each row with its padding.
@@ -120,10 +124,15 @@ impl<'a> Company<'a> {
     /// `is_same` tells that the batch has a row of the same request, which is not answered before its last one.
     pub(super) fn admit(&mut self, lengths: &[u64], is_same: bool) -> Result<(), Reason> {
         if self.rows > 0 {
-            self.judge(lengths, is_same)?;
+            self.judge(lengths, is_same).inspect_err(|_| self.misfits += 1)?;
         }
         self.join(lengths);
         Ok(())
+    }
+
+    /// Whether further rows are worth a look: a long queue of what does not fit is not gone through for every batch.
+    pub(super) fn goes_on(&self) -> bool {
+        self.misfits < MOST_MISFITS
     }
 
     /// Takes a row in that was found to fit.

@@ -148,16 +148,16 @@ impl<T: Clone> Queue<T> {
         for (priority, tenant, count) in flows {
             let part = parts[place..place + count].iter().sum();
             place += count;
-            self.serve(priority, &tenant, bill.expected.mul_f64(part));
+            self.serve(priority, &tenant, (count, bill.expected.mul_f64(part)));
             bill.flows.push((priority, tenant, count, part));
         }
         let elements = (sizes.iter().sum(), padded);
         Formed { rows, elements, parts, reason, bill }
     }
 
-    fn serve(&mut self, priority: Priority, tenant: &str, expected: Duration) {
-        self.between.serve(&priority, expected);
-        self.classes[priority as usize].tenants.serve(tenant, expected);
+    fn serve(&mut self, priority: Priority, tenant: &str, (rows, expected): (usize, Duration)) {
+        self.between.serve_all(&priority, rows, expected);
+        self.classes[priority as usize].tenants.serve_all(tenant, rows, expected);
     }
 }
 
@@ -175,7 +175,7 @@ impl<T> Offer<'_, T> {
     /// The flow's next row that fits, in the order in which its requests came. Those that do not are passed over for this
     /// batch.
     fn next_fitting(&mut self, company: &mut Company<'_>, refused: &mut Option<Reason>) -> Option<(usize, usize)> {
-        while let Some(entry) = self.entries.get(self.at.0) {
+        while let Some(entry) = self.entries.get(self.at.0).filter(|_| company.goes_on()) {
             let looked_at = self.at.1;
             let Some(index) = entry.left.len().checked_sub(looked_at + 1) else {
                 self.at = (self.at.0 + 1, 0);

@@ -233,10 +233,16 @@ impl<T: Clone> Queue<T> {
         self.classes.iter().flat_map(|class| class.flows.values()).map(VecDeque::len).sum()
     }
 
-    /// Whether a tenant's request may come in while `rows` wait or are on their way, and at most `most` should: while fewer do, and beyond that as long
-    /// as the tenant holds less than its share of them, so that nobody is kept out by what others have queued.
-    pub(super) fn has_room(&self, tenant: &str, standing: Standing, (rows, most): (usize, usize)) -> bool {
-        if rows < most {
+    /// Whether a tenant's request may come in, where at most `most` rows should wait: while fewer wait or are `expected` (of
+    /// all, and of this tenant), and beyond that as long as the tenant has less than its share of them, so that nobody is
+    /// kept out by what others have queued or might queue.
+    pub(super) fn has_room(
+        &self,
+        (tenant, standing): (&str, Standing),
+        (expected, of_tenant): (usize, usize),
+        most: usize,
+    ) -> bool {
+        if self.rows + expected < most {
             return true;
         }
         let held = |class: &Class<T>| {
@@ -244,9 +250,9 @@ impl<T: Clone> Queue<T> {
             entries.map(|entry| entry.left.len()).sum::<usize>()
         };
         let share = |class: &Class<T>| class.tenants.share(tenant, standing.weight);
-        let (held, share) =
-            (self.classes.iter().map(held).sum::<usize>(), self.classes.iter().map(share).fold(1.0, f64::min));
-        rows < most.saturating_mul(MOST_OVER_LIMIT) && (held as f64) < share * most as f64
+        let held = of_tenant + self.classes.iter().map(held).sum::<usize>();
+        let share = self.classes.iter().map(share).fold(1.0, f64::min);
+        self.rows < most.saturating_mul(MOST_OVER_LIMIT) && (held as f64) < share * most as f64
     }
 
     /// Adds a request. Whether there is room is asked before.
@@ -297,8 +303,8 @@ impl<T: Clone> Queue<T> {
                 !flow.is_empty()
             });
             for entry in &taken[before..] {
-                class.tenants.leave_all(&entry.tenant, entry.left.len());
-                self.between.leave_all(&class.priority, entry.left.len());
+                class.tenants.withdraw(&entry.tenant, entry.left.len());
+                self.between.withdraw(&class.priority, entry.left.len());
                 self.rows -= entry.left.len();
             }
         }

@@ -100,7 +100,7 @@ impl Stage {
         put(folder.path(), "models/echo/model.toml", &text);
         put(folder.path(), "models/echo/1/model.pt", "");
         put(folder.path(), "models/echo/2/model.pt", "");
-        let memory = Some(Memory { capacity: Some(80), fault_in: Some(50), seed: 5 });
+        let memory = Some(Memory { capacity: Some(80), seed: 5 });
         let behaviour = Behaviour { throws_on: Some(THROWS), panics_on: Some(PANICS), memory, ..Behaviour::default() };
         let fake = Fake::new(behaviour);
         // No thread: the history is the lanes.
@@ -110,7 +110,9 @@ impl Stage {
         let found = repository::scan(&config.models).unwrap().remove(0);
         let start =
             |version| Model::start(&found, version, &config, (&fake, &budget), telemetry.model("echo")).unwrap();
-        Self { models: vec![start(1), start(2)], fake: fake.clone(), host: Account::host(1 << 20), _folder: folder }
+        let models = vec![start(1), start(2)];
+        fake.set_faults(50);
+        Self { models, fake: fake.clone(), host: Account::host(1 << 20), _folder: folder }
     }
 }
 

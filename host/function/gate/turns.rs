@@ -84,6 +84,7 @@ impl<W> Turns<W> {
     pub(super) fn pass(&mut self, claim: &Claim, work: W, took: Duration) -> Option<W> {
         self.settle(claim, SLICE, took);
         self.taken -= 1;
+        self.fair.again(&claim.flow);
         if self.waiting == 0 {
             self.begin(&claim.flow);
             return Some(work);
@@ -110,14 +111,14 @@ impl<W> Turns<W> {
             self.lines.remove(&claim.flow);
         }
         self.waiting -= 1;
-        self.fair.leave(&claim.flow);
+        self.fair.withdraw(&claim.flow, 1);
     }
 
     /// A tenant was given processor time without a turn.
     pub(super) fn charge(&mut self, claim: &Claim, took: Duration) {
         self.fair.enter(&claim.flow, claim.weight);
         self.settle(claim, Duration::ZERO, took);
-        self.fair.leave(&claim.flow);
+        self.fair.withdraw(&claim.flow, 1);
     }
 
     /// Whether another tenant waits that has had less for its weight: then new work has to wait, too, however short.

@@ -89,7 +89,7 @@ impl Simulation {
                     if now < end {
                         events.push(Reverse((now + Duration::from_secs_f64(pause), What::Comes(tenant))));
                     }
-                    if self.queue.has_room(name, *standing, (self.queue.rows(), self.most_rows)) {
+                    if self.queue.has_room((name, *standing), (0, 0), self.most_rows) {
                         let mut entry = entry_of(name, *standing, requests.len(), &[*length], now);
                         (entry.give_up, entry.deadline) = (now + 3600 * 1000 * MS, now + 3600 * 1000 * MS);
                         self.queue.push(entry);

@@ -201,19 +201,20 @@ fn a_full_queue_keeps_a_place_for_who_has_little_in_it() {
     let mut queue = Queue::new(limits());
     let standing = Standing::default();
     for ticket in 0..16 {
-        assert!(queue.has_room("many", standing, (queue.rows(), 16)));
+        assert!(queue.has_room(("many", standing), (0, 0), 16));
         queue.push(entry_of("many", standing, ticket, &[1], now));
     }
-    assert!(!queue.has_room("many", standing, (queue.rows(), 16)), "it holds more than its share");
+    assert!(!queue.has_room(("many", standing), (0, 0), 16), "it holds more than its share");
+    assert!(!queue.has_room(("few", standing), (0, 8), 16), "its share is on its way");
     let mut let_in = 0;
-    while queue.has_room("few", standing, (queue.rows(), 16)) {
+    while queue.has_room(("few", standing), (0, 0), 16) {
         queue.push(entry_of("few", standing, 100 + let_in, &[1], now));
         let_in += 1;
     }
     assert_eq!(let_in, 8, "its share of 16");
     let tenants = (0..50).filter(|tenant| {
         let name = format!("t{tenant}");
-        let has_room = queue.has_room(&name, standing, (queue.rows(), 16));
+        let has_room = queue.has_room((&name, standing), (0, 0), 16);
         if has_room {
             queue.push(entry_of(&name, standing, 200 + tenant, &[1], now));
         }
