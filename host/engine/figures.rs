@@ -177,8 +177,14 @@ mod tests {
             batch(30, 3, 12, 24, 7, vec![part("a", 1, 2), part("b", 2, 40)]),
         ];
         let key = Key { model: "m".into(), device: "cpu".into(), backend: "b".into() };
-        let curves =
-            vec![Curve { elements: 8, first_us: 8000.0, further_us: 2000.0, first_bytes: None, further_bytes: None }];
+        let curves = vec![Curve {
+            elements: 8,
+            first_us: 8000.0,
+            further_us: 2000.0,
+            larger: Vec::new(),
+            first_bytes: None,
+            further_bytes: None,
+        }];
         let figures = Figures::of(&batches, 2, Some(&Profile::new(key, curves)));
         let expected = Figures {
             batches: 2,

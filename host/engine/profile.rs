@@ -19,11 +19,14 @@ const COUNTED_RUNS: usize = 2;
 const SAMPLE_ROWS: usize = 4;
 const SAMPLE_SLOW_ROWS: usize = 2;
 const SLOW_ROW_US: f64 = 20_000.0;
+/// Larger batches are measured, each twice the one before, while they should take no longer than this: what a further row
+/// costs may change with the size.
+const SAMPLE_US: f64 = 100_000.0;
 /// Measuring ends here even if buckets are left; predictions then go on from the last one measured.
 const MEASURING_LIMIT: Duration = Duration::from_secs(20);
 
 /// Raised when a profile says more than before, so that older ones are measured again.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// What the times are of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,8 +48,10 @@ pub(super) struct Curve {
     pub(super) elements: u64,
     /// Microseconds for a batch of one row.
     pub(super) first_us: f64,
-    /// Microseconds for each further row.
+    /// Microseconds for each further row of a small batch.
     pub(super) further_us: f64,
+    /// Rows and microseconds of larger batches, ascending; the first is what `further_us` was found with.
+    pub(super) larger: Vec<(usize, f64)>,
     /// Bytes for a batch of one row; `None` where nobody counts.
     pub(super) first_bytes: Option<u64>,
     /// Bytes for each further row.
@@ -112,9 +117,38 @@ impl Curve {
                 .zip(first.bytes)
                 .map(|(several, first)| several.saturating_sub(first).div_ceil(further.max(1))),
         };
+        let mut larger: Vec<(usize, f64)> = several.iter().map(|several| (rows, us(several.time))).collect();
+        let mut is_short = false;
+        let next = |larger: &[(usize, f64)]| {
+            let (rows, us) = larger.last()?;
+            (2 * rows <= most_rows && 2.0 * us <= SAMPLE_US).then_some(2 * rows)
+        };
+        while let Some(rows) = next(&larger) {
+            match sample(rows) {
+                Ok(taken) => larger.push((rows, us(taken.time))),
+                Err(error) if error.short().is_some() => {
+                    is_short = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
         let elements = lengths.iter().product();
-        let is_whole = rows < 2 || several.is_some();
-        Ok((Self { elements, first_us, further_us, first_bytes: first.bytes, further_bytes }, is_whole))
+        let is_whole = (rows < 2 || several.is_some()) && !is_short;
+        Ok((Self { elements, first_us, further_us, larger, first_bytes: first.bytes, further_bytes }, is_whole))
+    }
+
+    /// Microseconds for a batch: in proportion between two that were measured, and beyond the last as between the last two.
+    fn us(&self, rows: usize) -> f64 {
+        let (mut before, mut each) = ((1, self.first_us), self.further_us);
+        for point in &self.larger {
+            each = (point.1 - before.1) / (point.0 - before.0).max(1) as f64;
+            if rows <= point.0 {
+                break;
+            }
+            before = *point;
+        }
+        before.1 + each.max(0.0) * rows.saturating_sub(before.0) as f64
     }
 }
 
@@ -176,8 +210,7 @@ impl Profile {
     /// How long a batch will take.
     pub(super) fn predict(&self, rows: usize, elements: u64) -> Option<Duration> {
         let (curve, beyond) = self.curve(elements)?;
-        let us = (curve.first_us + curve.further_us * rows.saturating_sub(1) as f64) * beyond;
-        Duration::try_from_secs_f64(us / 1e6).ok()
+        Duration::try_from_secs_f64(curve.us(rows) * beyond / 1e6).ok()
     }
 
     /// Measures every shape of `buckets` (the extents of a row). `run` runs rows of such extents; the model has been run
@@ -261,6 +294,7 @@ mod tests {
             elements,
             first_us,
             further_us: first_us / 2.0,
+            larger: Vec::new(),
             first_bytes: Some(first_us as u64 * 2),
             further_bytes: Some(first_us as u64),
         };
@@ -282,11 +316,29 @@ mod tests {
             Ok(Taken { time: Duration::from_millis(size), bytes: Some(100 + size) })
         };
         let profile = Profile::measure(key(), &[vec![2], vec![4]], 32, run).unwrap();
-        let expected =
-            Curve { elements: 4, first_us: 4000.0, further_us: 4000.0, first_bytes: Some(104), further_bytes: Some(4) };
+        let expected = Curve {
+            elements: 4,
+            first_us: 4000.0,
+            further_us: 4000.0,
+            larger: vec![(4, 16_000.0), (8, 32_000.0), (16, 64_000.0)],
+            first_bytes: Some(104),
+            further_bytes: Some(4),
+        };
         assert_eq!((&profile.curves[1], profile.is_whole()), (&expected, true));
-        assert_eq!(runs, 2 * 2 * COUNTED_RUNS);
+        // Of the shorter one also the largest, which should take no more than a tenth of a second.
+        assert_eq!(runs, (5 + 4) * COUNTED_RUNS);
         assert!(Profile::measure(key(), &[vec![2]], 1, |_| Err(BackendError::threw("no"))).is_err());
+    }
+
+    #[test]
+    fn a_further_row_may_cost_more_the_larger_the_batch() {
+        let larger = vec![(2, 3000.0), (4, 5000.0), (8, 13_000.0)];
+        let bytes = (None, None);
+        let (first_bytes, further_bytes) = bytes;
+        let curve = Curve { elements: 1, first_us: 2000.0, further_us: 1000.0, larger, first_bytes, further_bytes };
+        let profile = Profile::new(key(), vec![curve]);
+        let ms = [1, 2, 3, 4, 6, 8, 10].map(|rows| profile.predict(rows, 1).unwrap().as_millis());
+        assert_eq!(ms, [2, 3, 4, 5, 9, 13, 17]);
     }
 
     #[test]
@@ -311,13 +363,20 @@ mod tests {
     fn a_stored_profile_is_whole_and_ones_own_or_nothing() {
         let folder = tempfile::tempdir().unwrap();
         assert_eq!(Profile::read(folder.path(), &key()), None);
-        let curve = Curve { elements: 1, first_us: 1.5, further_us: 0.5, first_bytes: Some(7), further_bytes: None };
+        let curve = Curve {
+            elements: 1,
+            first_us: 1.5,
+            further_us: 0.5,
+            larger: vec![(2, 2.0)],
+            first_bytes: Some(7),
+            further_bytes: None,
+        };
         let profile = Profile::new(key(), vec![curve]);
         profile.write(folder.path()).unwrap();
         assert_eq!(Profile::read(folder.path(), &key()), Some(profile));
         assert_eq!(Profile::read(folder.path(), &Key { backend: "c".into(), ..key() }), None);
         // One of an earlier release, then half a file.
-        let old = fs::read_to_string(file(folder.path(), &key())).unwrap().replace("\"form\": 2,", "");
+        let old = fs::read_to_string(file(folder.path(), &key())).unwrap().replace("\"form\": 3,", "");
         fs::write(file(folder.path(), &key()), old).unwrap();
         assert_eq!(Profile::read(folder.path(), &key()), None);
         fs::write(file(folder.path(), &key()), "{\"key\":").unwrap();

@@ -36,6 +36,8 @@ const WORTH: f64 = 0.98;
 /// A batch is large enough when its rows cost no more than the largest one's over this much: beyond that it only ends
 /// later, for those in it and for those who wait.
 const ENOUGH: f64 = 0.97;
+/// Sizes of a batch that are compared.
+const MOST_SIZES: usize = 1024;
 /// Rows that are looked at in vain for one batch.
 const MOST_MISFITS: usize = 512;
 /// Without a profile: what a batch may be padded to, against its elements that are not padding.
@@ -55,10 +57,11 @@ impl Limits {
                 && self.ceiling.as_ref().is_none_or(|ceiling| ceiling.allows(*rows, elements))
                 && !self.is_too_long(*rows, elements)
         };
-        // Times grow with rows, and what a row costs falls: both can be searched by halves.
+        // Times grow with rows, so the largest batch can be searched by halves; what a row costs may fall and rise again.
         let largest = partition(self.rows, |rows| fits(&rows));
-        let Some(best) = each(largest) else { return usize::MAX };
-        partition(largest, |rows| each(rows).is_some_and(|cost| cost * ENOUGH > best)) + 1
+        let sizes = || (1..=largest.min(MOST_SIZES)).filter_map(|rows| Some((rows, each(rows)?)));
+        let Some(best) = sizes().map(|(_, cost)| cost).min_by(f64::total_cmp) else { return usize::MAX };
+        sizes().find(|(_, cost)| cost * ENOUGH <= best).map_or(usize::MAX, |(rows, _)| rows)
     }
 
     fn is_too_long(&self, rows: usize, elements: u64) -> bool {

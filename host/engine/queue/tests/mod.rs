@@ -28,6 +28,7 @@ fn profile(curves: &[(u64, f64, f64)]) -> Option<Arc<Profile>> {
         elements: *elements,
         first_us: *first_us,
         further_us: *further_us,
+        larger: Vec::new(),
         first_bytes: None,
         further_bytes: None,
     };

@@ -57,7 +57,8 @@ fn gains(config: &Config, backend: &Torch) {
     let model = repository::digest(&config.models.join("m/1/model.pt")).unwrap();
     let key = Key { model, device: "cpu".into(), backend: backend.fingerprint() };
     let (first_bytes, further_bytes) = (Some(40_000), Some(35_000));
-    let curve = Curve { elements: 64, first_us: 1000.0, further_us: 100.0, first_bytes, further_bytes };
+    let larger = Vec::new();
+    let curve = Curve { elements: 64, first_us: 1000.0, further_us: 100.0, larger, first_bytes, further_bytes };
     Profile::new(key, vec![curve]).write(&config.data.join("profiles")).unwrap();
 }
 
