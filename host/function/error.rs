@@ -146,10 +146,12 @@ impl InvokeError {
             | Self::Concurrency { .. }
             | Self::TenantConcurrency { .. }
             | Self::Draining { .. }
+            // As of a model that a function asks for (`InferError::Unavailable`).
+            | Self::NoModel { known: true, .. }
             | Self::Deadline { .. } => Fault::Capacity,
             Self::Sandbox(error) => error.fault(),
             Self::Infer(error) => error.fault(),
-            Self::Internal(_) | Self::NoModel { .. } => Fault::Host,
+            Self::Internal(_) => Fault::Host,
         }
     }
 }
