@@ -155,3 +155,14 @@ impl InvokeError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_is_there_and_does_not_serve_is_nobodys_fault() {
+        let asked = |known| InvokeError::NoModel { detail: String::new(), known }.fault();
+        assert_eq!((asked(false), asked(true)), (Fault::Caller, Fault::Capacity));
+    }
+}

@@ -135,7 +135,12 @@ async fn short_work_without_a_guest_is_charged_and_stands_back_too() {
     let (mut runs, mut waits) = (gated(&guests.gate, "a", pause()), gated(&guests.gate, "b", async {}));
     assert!(poll(&mut runs).is_pending() && poll(&mut waits).is_pending());
     let short = invocation("short");
-    let work = || std::thread::sleep(Duration::from_millis(100));
+    let work = || {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(100) {
+            std::hint::spin_loop();
+        }
+    };
     guests.aside(&short, false, work).await.unwrap();
     assert!(guests.gate.is_ahead(&short));
     // From now on it waits for its turn.
