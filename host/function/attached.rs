@@ -11,6 +11,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use tokio::{
@@ -84,6 +85,22 @@ impl Guests {
         F: Future<Output: Send + 'static> + Send + 'static,
     {
         Task(self.threads.spawn(Gated::new(self.gate.clone(), invocation.clone(), work)))
+    }
+
+    /// Does work without pauses: there where it is `long` or where others wait who have had less, else here.
+    pub(super) async fn aside<T: Send + 'static>(
+        &self,
+        invocation: &Arc<Invocation>,
+        long: bool,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        if long || self.gate.is_ahead(invocation) {
+            return self.spawn(invocation, Box::pin(async move { work() })).await;
+        }
+        let start = Instant::now();
+        let done = work();
+        self.gate.charge_for(invocation, || start.elapsed());
+        Ok(done)
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Asked {
     pub timeout: Option<Duration>,
     /// How urgent it is.
     pub priority: Priority,
+    /// What else is done to an answer for its caller, at once and in the same account.
+    pub pack: Option<fn(Response) -> Response>,
     /// When the head of the request had been read.
     pub arrived: Instant,
     /// Where the request stands in its caller's trace.
@@ -114,7 +116,7 @@ impl Runtime {
             ReadError::Deadline => InvokeError::Deadline { timeout },
         })?;
         let spent = Spent { metrics: &direct.metrics, account: invocation.account.clone() };
-        let answered = timeout_at(deadline.into(), self.answer(&invocation, (asked.form, model), read, asked.arrived));
+        let answered = timeout_at(deadline.into(), self.answer(&invocation, (&asked, model), read));
         let answered = answered.await;
         drop(spent);
         ending.stages = invocation.stages.taken();
@@ -125,11 +127,10 @@ impl Runtime {
     async fn answer(
         &self,
         invocation: &Arc<Invocation>,
-        (form, model): (Form, Option<Arc<Model>>),
+        (asked, model): (&Asked, Option<Arc<Model>>),
         (body, charge): (Bytes, Charge),
-        arrived: Instant,
     ) -> Result<Response, InvokeError> {
-        let (length, working) = (body.len(), invocation.clone());
+        let (form, pack, length, working) = (asked.form, asked.pack, body.len(), invocation.clone());
         let decode = move || {
             let (start, charge) = (Instant::now(), Arc::new(charge));
             let decoded = InferRequest::decode(form, &body, &charge, &working.account);
@@ -153,6 +154,10 @@ impl Runtime {
             let tell = move || {
                 let start = Instant::now();
                 let told = tell(form, (&request, &model), &outputs, &working.account);
+                let told = match pack {
+                    Some(pack) => told.map(pack),
+                    None => told,
+                };
                 worked(&working, Stage::Postprocess, start);
                 told
             };
@@ -161,7 +166,7 @@ impl Runtime {
         match own {
             None => asking.await,
             Some(timeout) => {
-                let ended = timeout_at((arrived + timeout).into(), asking).await;
+                let ended = timeout_at((asked.arrived + timeout).into(), asking).await;
                 ended.unwrap_or(Err(InvokeError::Deadline { timeout }))
             }
         }
@@ -173,10 +178,7 @@ impl Runtime {
         (invocation, bytes): (&Arc<Invocation>, usize),
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, InvokeError> {
-        if bytes <= LONG_BYTES {
-            return Ok(work());
-        }
-        let done = self.guests.spawn(invocation, Box::pin(async move { work() })).await;
+        let done = self.guests.aside(invocation, bytes > LONG_BYTES, work).await;
         done.map_err(|panicked| InvokeError::Internal(panicked.to_string()))
     }
 }
@@ -209,7 +211,7 @@ impl Drop for Spent<'_> {
 }
 
 /// Notes a piece of work without pauses.
-fn worked(invocation: &Invocation, stage: Stage, start: Instant) {
+pub(super) fn worked(invocation: &Invocation, stage: Stage, start: Instant) {
     let time = start.elapsed();
     invocation.spent(stage, start, time);
     invocation.account.spend(Used::HostCall, time);

@@ -146,10 +146,23 @@ impl InvokeError {
             | Self::Concurrency { .. }
             | Self::TenantConcurrency { .. }
             | Self::Draining { .. }
+            // As of a model that a function asks for (`InferError::Unavailable`).
+            | Self::NoModel { known: true, .. }
             | Self::Deadline { .. } => Fault::Capacity,
             Self::Sandbox(error) => error.fault(),
             Self::Infer(error) => error.fault(),
-            Self::Internal(_) | Self::NoModel { .. } => Fault::Host,
+            Self::Internal(_) => Fault::Host,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_that_is_there_and_does_not_serve_is_nobodys_fault() {
+        let asked = |known| InvokeError::NoModel { detail: String::new(), known }.fault();
+        assert_eq!((asked(false), asked(true)), (Fault::Caller, Fault::Capacity));
     }
 }

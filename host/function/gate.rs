@@ -50,8 +50,13 @@ impl Gate {
 
     /// Charges an invocation's tenant with what was done for it before it came here.
     pub(super) fn charge(&self, invocation: &Invocation) {
+        self.charge_for(invocation, || spent(&invocation.account));
+    }
+
+    /// Charges an invocation's tenant with work that was just done for it outside of all turns.
+    pub(super) fn charge_for(&self, invocation: &Invocation, took: impl FnOnce() -> Duration) {
         if self.active.load(Relaxed) > 0 {
-            let took = spent(&invocation.account);
+            let took = took();
             self.change(|turns| turns.charge(&claim(invocation), took));
         }
     }

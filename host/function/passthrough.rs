@@ -6,13 +6,13 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     InferError, InvokeError,
-    direct::{LONG_BYTES, tell, undecoded},
-    oip::{Form, HEADER_LENGTH, InferRequest},
+    direct::{LONG_BYTES, tell, undecoded, worked},
+    oip::{self, Form, HEADER_LENGTH, InferRequest},
     snapshot::Snapshot,
 };
 use crate::{
     invocation::{Inference, Invocation, Outputs, Request, Response, Stage, Step},
-    sandbox::Running,
+    sandbox::pause,
 };
 
 /// What an invocation has instead of a plugin's `preprocessing` and `postprocessing`.
@@ -33,17 +33,18 @@ impl Defaults {
         request: &Request,
     ) -> Result<Step, InvokeError> {
         if request.body.len() > LONG_BYTES {
-            // From here on it runs where it keeps nobody from their connections.
-            invocation.mark_long();
-            tokio::task::yield_now().await;
+            move_away(invocation).await;
         }
-        let header = request.headers.iter().find(|(name, _)| name == HEADER_LENGTH);
-        let header_bytes = header.map(|(_, value)| value.parse().map_err(|_| not_a_length())).transpose()?;
+        let lengths = request.headers.iter().filter(|(name, _)| name == HEADER_LENGTH).map(|(_, value)| value);
+        let header_bytes = oip::header_bytes(lengths).map_err(InvokeError::Malformed)?;
         let Some(charge) = &request.charge else {
             return Err(InvokeError::Internal("a body without a charge".into()));
         };
         let form = Form::Json { header_bytes };
-        let mut read = InferRequest::decode(form, &request.body, charge, &invocation.account).map_err(undecoded)?;
+        let start = Instant::now();
+        let read = InferRequest::decode(form, &request.body, charge, &invocation.account);
+        worked(invocation, Stage::Preprocess, start);
+        let mut read = read.map_err(undecoded)?;
         let Some((alias, model)) = snapshot.models.by_alias.first_key_value() else {
             return Err(InvokeError::Contract("`passthrough` needs a model".into()));
         };
@@ -58,32 +59,32 @@ impl Defaults {
         self.alias = inferences.first().map_or_else(String::new, |inference| inference.model.clone());
     }
 
-    /// What is wrong with tensors that came from the caller is the caller's affair.
-    pub(super) fn blame(&self, error: InvokeError) -> InvokeError {
+    /// What is wrong with tensors that came from the caller is the caller's affair; those of later rounds are the plugin's.
+    pub(super) fn blame(&self, round: u32, error: InvokeError) -> InvokeError {
         match error {
-            error if self.passed.is_none() => error,
+            error if self.passed.is_none() || round > 0 => error,
             InvokeError::Contract(detail) => InvokeError::Malformed(detail),
             InvokeError::Infer(error @ InferError::Contract { .. }) => InvokeError::Malformed(error.to_string()),
             error => error,
         }
     }
 
-    /// The answer of a plugin without `postprocessing`; none where it has one.
-    pub(super) fn answer(
+    /// The answer of a plugin without `postprocessing`.
+    pub(super) async fn answer(
         &mut self,
-        guest: &Running,
         snapshot: &Snapshot,
-        (invocation, outputs): (&Invocation, &[Outputs]),
-    ) -> Option<Result<Response, InvokeError>> {
-        if guest.postprocesses() {
-            return None;
-        }
-        let ([outputs], Some(model)) = (outputs, snapshot.models.by_alias.get(&self.alias)) else {
-            return Some(Err(InvokeError::Contract(format!(
+        invocation: &Invocation,
+        outputs: Vec<Outputs>,
+    ) -> Result<Response, InvokeError> {
+        let ([outputs], Some(model)) = (&outputs[..], snapshot.models.by_alias.get(&self.alias)) else {
+            return Err(InvokeError::Contract(format!(
                 "the plugin asked for {} inferences at once and exports no `postprocessing` that would join them",
                 outputs.len()
-            ))));
+            )));
         };
+        if outputs.tensors.iter().map(|(_, tensor)| tensor.bytes.len()).sum::<usize>() > LONG_BYTES {
+            move_away(invocation).await;
+        }
         let start = Instant::now();
         let request = self.passed.take();
         let by_caller = request.is_some();
@@ -93,15 +94,31 @@ impl Defaults {
             outputs,
             &invocation.account,
         );
-        invocation.spent(Stage::Postprocess, start, start.elapsed());
-        Some(told.map_err(|error| match error {
+        worked(invocation, Stage::Postprocess, start);
+        told.map_err(|error| match error {
             InvokeError::Malformed(detail) if !by_caller => InvokeError::Contract(detail),
             InvokeError::TooLarge(detail) => InvokeError::Contract(detail),
             error => error,
-        }))
+        })
     }
 }
 
-fn not_a_length() -> InvokeError {
-    InvokeError::Malformed(format!("{HEADER_LENGTH} must be one whole number of bytes"))
+/// From here on an invocation runs where it keeps nobody from their connections, in turns with others.
+async fn move_away(invocation: &Invocation) {
+    invocation.mark_long();
+    pause().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misfit_is_the_callers_only_where_its_tensors_are_asked_with() {
+        let misfit = || InvokeError::Contract("`x` is missing".into());
+        let passed = Defaults { passed: Some(InferRequest::default()), alias: String::new() };
+        assert!(matches!(passed.blame(0, misfit()), InvokeError::Malformed(_)));
+        assert!(matches!(passed.blame(1, misfit()), InvokeError::Contract(_)));
+        assert!(matches!(Defaults::default().blame(0, misfit()), InvokeError::Contract(_)));
+    }
 }

@@ -23,13 +23,14 @@ pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<R
     // Making the instance counts as validation: it is what comes first, whether or not the plugin validates.
     invocation.spent(Stage::Validate, start, start.elapsed());
     verdict?.map_err(rejected)?;
-    let start = Instant::now();
-    let first = match manifest.passes_through() {
-        true => defaults.first(snapshot, &invocation, &request).await,
-        false => guest.preprocess().await.map_err(Into::into).and_then(|step| step.map_err(rejected)),
+    let mut step = if manifest.passes_through() {
+        defaults.first(snapshot, &invocation, &request).await?
+    } else {
+        let start = Instant::now();
+        let first = guest.preprocess().await;
+        invocation.spent(Stage::Preprocess, start, start.elapsed());
+        first?.map_err(rejected)?
     };
-    invocation.spent(Stage::Preprocess, start, start.elapsed());
-    let mut step = first?;
     let mut rows = 0;
     for round in 0.. {
         let inferences = match step {
@@ -39,9 +40,9 @@ pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<R
         };
         defaults.asked(&inferences);
         let outputs = infer(snapshot, &invocation, inferences, &mut rows).await;
-        let outputs = outputs.map_err(|error| defaults.blame(error))?;
-        if let Some(answer) = defaults.answer(&guest, snapshot, (&invocation, &outputs)) {
-            return answer;
+        let outputs = outputs.map_err(|error| defaults.blame(round, error))?;
+        if !guest.postprocesses() {
+            return defaults.answer(snapshot, &invocation, outputs).await;
         }
         let start = Instant::now();
         let next = guest.postprocess(outputs).await;

@@ -28,6 +28,7 @@ pub use contract::Refusal;
 pub use plugin::{Plugin, StageName};
 pub use running::Running;
 pub use store::{Assignment, TextModel};
+pub(crate) use ticker::pause;
 pub use tokenizer::{TokenizerError, Tokenizers};
 pub use trap::{SandboxError, TrapKind};
 

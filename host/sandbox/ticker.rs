@@ -82,7 +82,7 @@ fn tick(engine: &wasmtime::Engine, state: &State) {
 
 /// Lets others run, as a guest does that meets an epoch. Asks to go on before it pauses, where tokio's own would ask
 /// afterwards: so whoever shares threads out sees that this is a turn's end, and no waiting for something else.
-pub(super) async fn pause() {
+pub(crate) async fn pause() {
     let mut paused = false;
     let pause = poll_fn(|context| {
         if std::mem::replace(&mut paused, true) {

@@ -5,6 +5,7 @@ use std::{future::poll_fn, pin::pin, sync::atomic::Ordering::SeqCst};
 use tokio::{task::JoinHandle, time::timeout};
 
 use super::*;
+use crate::function::attached::Guests;
 
 /// How long all of it may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -126,4 +127,25 @@ fn short_work_is_charged_while_anybody_is_here() {
     assert!(gate.is_ahead(&short) && !gate.is_ahead(&light));
     drop((runs, waits));
     assert!(!gate.is_ahead(&short));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn short_work_without_a_guest_is_charged_and_stands_back_too() {
+    let guests = Guests { threads: tokio::runtime::Handle::current(), gate: Gate::new(1) };
+    let (mut runs, mut waits) = (gated(&guests.gate, "a", pause()), gated(&guests.gate, "b", async {}));
+    assert!(poll(&mut runs).is_pending() && poll(&mut waits).is_pending());
+    let short = invocation("short");
+    let work = || {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(100) {
+            std::hint::spin_loop();
+        }
+    };
+    guests.aside(&short, false, work).await.unwrap();
+    assert!(guests.gate.is_ahead(&short));
+    // From now on it waits for its turn.
+    let mut next = pin!(guests.aside(&short, false, || ()));
+    assert!(futures_util::poll!(&mut next).is_pending());
+    drop((runs, waits));
+    assert!(timeout(PATIENCE, next).await.unwrap().is_ok());
 }

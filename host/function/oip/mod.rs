@@ -25,6 +25,16 @@ pub use request::{DecodeError, InferRequest, Wanted};
 /// The header that tells where binary tensors begin.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
 
+/// How many bytes of JSON the values of [`HEADER_LENGTH`] in a head say: nothing but digits, and once.
+pub fn header_bytes(values: impl IntoIterator<Item: AsRef<[u8]>>) -> Result<Option<u64>, String> {
+    let mut values = values.into_iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = std::str::from_utf8(value.as_ref()).ok().filter(|_| values.next().is_none());
+    let digits = text.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = digits.and_then(|digits| digits.parse().ok());
+    number.map(Some).ok_or_else(|| format!("{HEADER_LENGTH} must be one whole number of bytes"))
+}
+
 /// What inferences without a function may use.
 #[derive(Clone, Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -73,4 +83,18 @@ pub enum Form {
     },
     /// A `ModelInferRequest` of protobuf.
     Protobuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_digits_and_there_once() {
+        assert_eq!(header_bytes([""; 0]), Ok(None));
+        assert_eq!(header_bytes(["017"]), Ok(Some(17)));
+        for wrong in [&["+17"][..], &["-1"], &[""], &[" 1"], &["18446744073709551616"], &["1", "1"]] {
+            assert!(header_bytes(wrong).is_err(), "{wrong:?}");
+        }
+    }
 }

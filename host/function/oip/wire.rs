@@ -1,7 +1,7 @@
 //! Protobuf's wire format, read field by field without making messages of it: a message of many small fields would take
 //! many times its own size. Owns tags, varints and lengths; refuses to know what fields mean.
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 /// A field's value, as the wire tells it apart.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl Fields {
             }
             value |= bits << (7 * index);
             if byte & 0x80 == 0 {
-                self.0 = self.0.slice(index + 1..);
+                self.0.advance(index + 1);
                 return Ok(value);
             }
         }
@@ -61,7 +61,7 @@ impl Fields {
 
     pub(super) fn array<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], &'static str> {
         let bytes = self.0.first_chunk::<LENGTH>().copied().ok_or(BROKEN)?;
-        self.0 = self.0.slice(LENGTH..);
+        self.0.advance(LENGTH);
         Ok(bytes)
     }
 

@@ -19,8 +19,6 @@ use crate::{function::Body, invocation::Response};
 const PACKED_BYTES: usize = 256;
 /// Shorter answers are not worth it.
 const LEAST_BYTES: usize = 1024;
-/// Longer ones are packed away from connections.
-const LONG_BYTES: usize = 64 << 10;
 
 /// How bytes are packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,28 +161,23 @@ impl Packed {
     }
 }
 
-/// Packs an answer for a caller who asked for that, where it is text and long enough. What it makes is charged; where
-/// there is no room, the answer stays as it is.
-pub(super) async fn pack(answer: Response, headers: &HeaderMap) -> Response {
-    let Some(coding) = Coding::accepted(headers) else { return answer };
+/// How an answer is packed for a caller who asked for that. Whoever writes the answer calls it where that is done: packing
+/// takes as long, and is as much the invocation's.
+pub(super) fn packing(headers: &HeaderMap) -> Option<fn(Response) -> Response> {
+    Coding::accepted(headers).map(|coding| match coding {
+        Coding::Gzip => |answer| packed(answer, Coding::Gzip),
+        Coding::Deflate => |answer| packed(answer, Coding::Deflate),
+    })
+}
+
+/// Packs an answer where it is text and long enough. What that makes is charged; where there is no room, the answer stays
+/// as it is.
+fn packed(mut answer: Response, coding: Coding) -> Response {
     let length = answer.body.len();
     if length < LEAST_BYTES || answer.content_type != "application/json" {
         return answer;
     }
-    let packing = move || packed(answer, coding);
-    match length {
-        ..=LONG_BYTES => packing(),
-        _ => match tokio::task::spawn_blocking(packing).await {
-            Ok(answer) => answer,
-            // It panicked, which `handle` turns into an answer.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        },
-    }
-}
-
-fn packed(mut answer: Response, coding: Coding) -> Response {
-    let length = answer.body.len();
-    let Some(charge) = answer.charge.as_mut().filter(|charge| length > 0 && charge.bytes() > 0) else { return answer };
+    let Some(charge) = answer.charge.as_mut() else { return answer };
     if charge.grow(length as u64).is_err() {
         return answer;
     }

@@ -22,6 +22,8 @@ use crate::function::Body;
 const PREFIX_BYTES: usize = 5;
 /// What a status's text may not say as it is.
 const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+/// The most that a status says: it travels in a header, three times as long where it is encoded, and clients bound those.
+const MAX_TEXT_BYTES: usize = 1 << 10;
 /// Digits of a `grpc-timeout`.
 const MAX_TIMEOUT_DIGITS: usize = 8;
 
@@ -133,6 +135,7 @@ pub(super) fn status(code: Code, text: &str) -> Response<AxumBody> {
     let mut response = grpc(Response::new(AxumBody::empty()));
     let headers = response.headers_mut();
     headers.insert("grpc-status", HeaderValue::from(code as u16));
+    let text = &text[..text.floor_char_boundary(MAX_TEXT_BYTES)];
     if let Ok(text) = HeaderValue::try_from(utf8_percent_encode(text, ENCODED).to_string()) {
         headers.insert("grpc-message", text);
     }
@@ -199,6 +202,15 @@ mod tests {
         for wrong in ["", "S", "1", "123456789S", "-1S", "1.5S", "1s", "1 S", "1é"] {
             assert_eq!(timeout(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_between_characters() {
+        let told = status(Code::NotFound, &format!("a{}", "ä".repeat(MAX_TEXT_BYTES)));
+        let text = told.headers()["grpc-message"].to_str().unwrap();
+        // One letter of a byte, the others of two bytes in three signs each; half of one would still have fitted.
+        assert_eq!(text.len(), 1 + (MAX_TEXT_BYTES / 2 - 1) * 6);
+        assert!(text.starts_with("a%C3%A4") && text.ends_with("%C3%A4"));
     }
 
     #[tokio::test]

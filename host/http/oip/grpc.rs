@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Router,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header},
     response::IntoResponse as _,
     routing::post,
@@ -13,14 +13,15 @@ use axum::{
 use bytes::Bytes;
 
 use super::{
-    EXTENSIONS, MAX_SMALL_BYTES, NAME, Open, Refused,
+    EXTENSIONS, NAME, Open, Refused,
     framing::{Code, Message, answer, framed, status, succeeded, timeout},
     messages::{
         ChangeRequest, Empty, Index, IndexRequest, ModelIndex, ModelMetadata, ModelName, ServerMetadata, Truth,
     },
+    small,
 };
 use crate::{
-    function::{Asked, Body as _, InvokeError, RepositoryChange, oip::Form},
+    function::{Asked, InvokeError, RepositoryChange, oip::Form},
     http::{
         answer as written,
         handle::{Head, text},
@@ -39,7 +40,7 @@ pub(super) fn routes() -> Router<Arc<Open>> {
 async fn call(
     State(open): State<Arc<Open>>,
     Extension(head): Extension<Head>,
-    Path(method): Path<String>,
+    method: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response<Body> {
     let is_grpc = text(request.headers(), "content-type").is_some_and(|kind| {
@@ -55,6 +56,8 @@ async fn call(
         refused.headers_mut().insert("grpc-accept-encoding", HeaderValue::from_static("identity"));
         return refused;
     }
+    // What is not even text is no method.
+    let method = method.map_or_else(|_| String::new(), |Path(method)| method);
     if method == "ModelInfer" {
         return infer(&open, &head, request).await;
     }
@@ -83,6 +86,7 @@ async fn infer(open: &Open, head: &Head, request: Request) -> Response<Body> {
             form: Form::Protobuf,
             timeout,
             priority,
+            pack: None,
             arrived: head.arrived,
             trace: head.trace,
         },
@@ -114,7 +118,20 @@ fn wanted_timeout(headers: &HeaderMap, head: &Head) -> Result<Option<std::time::
 async fn small(open: &Open, head: &Head, method: &str, request: Request) -> Answered {
     let of = |error: InvokeError| Box::new(Problem::of(&error, &head.id));
     let (parts, body) = request.into_parts();
-    let message = read(body, head).await?;
+    let change = match method {
+        "RepositoryModelLoad" => Some(RepositoryChange::Load),
+        "RepositoryModelUnload" => Some(RepositoryChange::Unload),
+        _ => None,
+    };
+    if change.is_some() {
+        open.admit(&parts.headers, head)?;
+    }
+    let message = small::read(Message::new(body), head).await?;
+    if let Some(change) = change {
+        let asked: ChangeRequest = decoded(message, head)?;
+        open.change(change, &asked.model_name, asked.parameters.into_keys(), head).await?;
+        return Ok(framed(&Empty {}));
+    }
     let runtime = &open.runtime;
     let message = match method {
         "ServerLive" => framed(&Truth { is: true }),
@@ -137,32 +154,9 @@ async fn small(open: &Open, head: &Head, method: &str, request: Request) -> Answ
             let models = runtime.repository_index(asked.ready).into_iter().map(ModelIndex::from).collect();
             framed(&Index { models })
         }
-        "RepositoryModelLoad" | "RepositoryModelUnload" => {
-            let asked: ChangeRequest = decoded(message, head)?;
-            let change =
-                if method == "RepositoryModelLoad" { RepositoryChange::Load } else { RepositoryChange::Unload };
-            let with = (&parts.headers, asked.parameters.into_keys());
-            open.change(change, &asked.model_name, with, head).await?;
-            framed(&Empty {})
-        }
         _ => return Err(Box::new(Problem::new("not-offered", "this method is not offered here", &head.id))),
     };
     Ok(message)
-}
-
-/// A short message, whole.
-async fn read(body: Body, head: &Head) -> Answered {
-    let mut message = Message::new(body);
-    let mut all = Vec::new();
-    while let Some(piece) = message.next().await {
-        let piece = piece.map_err(|broken| Box::new(Problem::new("bad-request", broken, &head.id)))?;
-        if all.len() + piece.len() > MAX_SMALL_BYTES {
-            let detail = format!("a message that brings no tensors has at most {MAX_SMALL_BYTES} bytes");
-            return Err(Box::new(Problem::new("body-too-large", detail, &head.id)));
-        }
-        all.extend_from_slice(&piece);
-    }
-    Ok(all.into())
 }
 
 fn decoded<M: prost::Message + Default>(message: Bytes, head: &Head) -> Result<M, Refused> {

@@ -10,17 +10,16 @@ mod framing;
 mod grpc;
 mod messages;
 mod rest;
+mod small;
 
 use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
-    extract::Request,
+    body::Body,
     http::{HeaderMap, HeaderValue, Response, StatusCode, header},
     response::IntoResponse as _,
 };
-use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
 
 use super::{
@@ -28,14 +27,12 @@ use super::{
     problem::Problem,
     token::Token,
 };
-use crate::function::{InvokeError, RepositoryChange, Runtime};
+use crate::function::{RepositoryChange, Runtime};
 
 /// What the host says it is.
 const NAME: &str = "tenon";
 /// What it offers beyond the protocol's core.
 const EXTENSIONS: [&str; 2] = ["binary_tensor_data", "model_repository"];
-/// The longest body of a request that brings no tensors.
-const MAX_SMALL_BYTES: usize = 64 << 10;
 
 /// Why there is no answer but this one.
 type Refused = Box<Problem>;
@@ -62,19 +59,23 @@ fn refusal(problem: Problem) -> Response<Body> {
 }
 
 impl Open {
-    /// Loads or unloads a model, if the caller is an operator; `parameters` are names that it set.
+    /// Whether the caller is an operator: asked before anything is read that it sends.
+    fn admit(&self, headers: &HeaderMap, head: &Head) -> Result<(), Refused> {
+        if self.token.admits(text(headers, "authorization")) {
+            return Ok(());
+        }
+        let detail = "models are changed by operators: send `authorization: Bearer` with the token of data/admin-token";
+        Err(Box::new(Problem::new("unauthenticated", detail, &head.id)))
+    }
+
+    /// Loads or unloads a model for an operator; `parameters` are names that it set.
     async fn change(
         &self,
         change: RepositoryChange,
         model: &str,
-        (headers, parameters): (&HeaderMap, impl IntoIterator<Item = String>),
+        parameters: impl IntoIterator<Item = String>,
         head: &Head,
     ) -> Result<(), Refused> {
-        if !self.token.admits(text(headers, "authorization")) {
-            let detail =
-                "models are changed by operators: send `authorization: Bearer` with the token of data/admin-token";
-            return Err(Box::new(Problem::new("unauthenticated", detail, &head.id)));
-        }
         // What clients say without being asked, and what changes nothing here.
         if let Some(name) = parameters.into_iter().find(|name| name != "unload_dependents") {
             let detail = format!("the parameter `{name}` is not offered: a model is what its folder says");
@@ -83,21 +84,6 @@ impl Open {
         let changed = self.runtime.change_repository(change, model).await;
         changed.map_err(|error| Box::new(Problem::of_change(&error, &head.id)))
     }
-}
-
-/// The body of a request that brings no tensors.
-async fn small(body: Body) -> Result<Bytes, InvokeError> {
-    let read = Limited::new(body, MAX_SMALL_BYTES).collect().await;
-    read.map(|body| body.to_bytes()).map_err(|error| {
-        InvokeError::Malformed(format!("the body could not be read or has more than {MAX_SMALL_BYTES} bytes: {error}"))
-    })
-}
-
-/// The whole of a request with a small body.
-async fn small_request(request: Request, head: &Head) -> Result<(HeaderMap, Bytes), Refused> {
-    let (parts, body) = request.into_parts();
-    let body = small(body).await.map_err(|error| Box::new(Problem::of(&error, &head.id)))?;
-    Ok((parts.headers, body))
 }
 
 /// An empty answer of this status.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::{
     Extension, Json, Router,
     body::Body,
-    extract::{Path, Request, State},
-    http::{HeaderMap, Response, StatusCode},
+    extract::{FromRequestParts, Path, Request, State},
+    http::{HeaderMap, Response, StatusCode, request::Parts},
     response::IntoResponse as _,
     routing::{any, get, post},
 };
@@ -15,18 +15,18 @@ use serde_json::{Value, json};
 
 use super::{
     EXTENSIONS, NAME, Open, Refused,
-    coding::{Unpacked, pack},
-    empty, refusal, small_request,
+    coding::{Unpacked, packing},
+    empty, refusal, small,
 };
 use crate::{
     function::{
         Asked, InvokeError, RepositoryChange,
-        oip::{Form, HEADER_LENGTH},
+        oip::{self, Form, HEADER_LENGTH},
     },
     http::{
         answer,
-        handle::{Head, text},
-        incoming,
+        handle::Head,
+        incoming::{self, WireBody},
         problem::Problem,
     },
 };
@@ -37,6 +37,18 @@ struct Named {
     model: String,
     #[serde(default)]
     version: String,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Response<Body>;
+
+    /// As the path says; where that cannot be read, the refusal has the protocol's shape, too.
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Response<Body>> {
+        Path::<Self>::from_request_parts(parts, state).await.map(|Path(named)| named).map_err(|_| {
+            let id = parts.extensions.get::<Head>().map_or("", |head| &head.id);
+            refusal(Problem::new("bad-request", "the model's name or version in the path is not UTF-8", id))
+        })
+    }
 }
 
 type Here = State<Arc<Open>>;
@@ -70,11 +82,11 @@ async fn ready(State(open): Here, Extension(head): Extension<Head>) -> Response<
     }
 }
 
-async fn metadata(State(open): Here, Extension(head): Extension<Head>, Path(named): Path<Named>) -> Response<Body> {
+async fn metadata(State(open): Here, Extension(head): Extension<Head>, named: Named) -> Response<Body> {
     told(open.runtime.model_metadata(&named.model, &named.version).map(Json), &head)
 }
 
-async fn model_ready(State(open): Here, Extension(head): Extension<Head>, Path(named): Path<Named>) -> Response<Body> {
+async fn model_ready(State(open): Here, Extension(head): Extension<Head>, named: Named) -> Response<Body> {
     match open.runtime.model_ready(&named.model, &named.version) {
         Ok(true) => Json(json!({ "name": named.model, "ready": true })).into_response(),
         Ok(false) => refusal(Problem::new("model-unavailable", "the model does not serve", &head.id)),
@@ -82,21 +94,13 @@ async fn model_ready(State(open): Here, Extension(head): Extension<Head>, Path(n
     }
 }
 
-async fn infer(
-    State(open): Here,
-    Extension(head): Extension<Head>,
-    Path(named): Path<Named>,
-    request: Request,
-) -> Response<Body> {
+async fn infer(State(open): Here, Extension(head): Extension<Head>, named: Named, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let (asked, body) = match understood(&parts.headers, named, body, &head) {
         Ok(understood) => understood,
         Err(problem) => return refusal(*problem),
     };
-    let mut outcome = open.runtime.infer(asked, body).await;
-    if let Ok(answer) = outcome.result {
-        outcome.result = Ok(pack(answer, &parts.headers).await);
-    }
+    let outcome = open.runtime.infer(asked, body).await;
     answer::write_as(outcome, &head, |error| refusal(Problem::of(&error, &head.id)))
 }
 
@@ -105,16 +109,8 @@ fn understood(headers: &HeaderMap, named: Named, body: Body, head: &Head) -> Res
     let problem = |code, detail: String| Box::new(Problem::new(code, detail, &head.id));
     let timeout = incoming::timeout(headers).map_err(|detail| problem("bad-request", detail))?;
     let priority = incoming::priority(headers).map_err(|detail| problem("bad-request", detail))?;
-    let header_bytes = match headers.get_all(HEADER_LENGTH).iter().count() {
-        0 => None,
-        count => {
-            let length = text(headers, HEADER_LENGTH).filter(|_| count == 1);
-            let length = length.filter(|length| length.bytes().all(|byte| byte.is_ascii_digit()));
-            let length = length.and_then(|length| length.parse::<u64>().ok());
-            let wrong = || problem("bad-request", format!("{HEADER_LENGTH} must be one whole number of bytes"));
-            Some(length.ok_or_else(wrong)?)
-        }
-    };
+    let lengths = headers.get_all(HEADER_LENGTH).iter().map(|value| value.as_bytes());
+    let header_bytes = oip::header_bytes(lengths).map_err(|detail| problem("bad-request", detail))?;
     let body = Unpacked::new(headers, body).map_err(|coding| {
         problem("unsupported-coding", format!("{coding} is not understood here; gzip, deflate and identity are"))
     })?;
@@ -124,6 +120,7 @@ fn understood(headers: &HeaderMap, named: Named, body: Body, head: &Head) -> Res
         form: Form::Json { header_bytes },
         timeout,
         priority,
+        pack: packing(headers),
         arrived: head.arrived,
         trace: head.trace,
     };
@@ -138,38 +135,37 @@ struct Said {
     parameters: serde_json::Map<String, Value>,
 }
 
-async fn said(request: Request, head: &Head) -> Result<(HeaderMap, Said), Refused> {
-    let (headers, body) = small_request(request, head).await?;
+async fn said(body: Body, head: &Head) -> Result<Said, Refused> {
+    let body = small::read(WireBody::new(body), head).await?;
     let said = if body.is_empty() { Ok(Said::default()) } else { serde_json::from_slice(&body) };
-    let said = said.map_err(|error| Box::new(Problem::new("bad-request", error.to_string(), &head.id)))?;
-    Ok((headers, said))
+    said.map_err(|error| Box::new(Problem::new("bad-request", error.to_string(), &head.id)))
 }
 
 async fn index(State(open): Here, Extension(head): Extension<Head>, request: Request) -> Response<Body> {
-    match said(request, &head).await {
-        Ok((_, said)) => Json(open.runtime.repository_index(said.ready)).into_response(),
+    match said(request.into_body(), &head).await {
+        Ok(said) => Json(open.runtime.repository_index(said.ready)).into_response(),
         Err(problem) => refusal(*problem),
     }
 }
 
-async fn load(open: Here, head: Extension<Head>, named: Path<Named>, request: Request) -> Response<Body> {
+async fn load(open: Here, head: Extension<Head>, named: Named, request: Request) -> Response<Body> {
     change(RepositoryChange::Load, open, (head, named), request).await
 }
 
-async fn unload(open: Here, head: Extension<Head>, named: Path<Named>, request: Request) -> Response<Body> {
+async fn unload(open: Here, head: Extension<Head>, named: Named, request: Request) -> Response<Body> {
     change(RepositoryChange::Unload, open, (head, named), request).await
 }
 
 async fn change(
     change: RepositoryChange,
     State(open): Here,
-    (Extension(head), Path(named)): (Extension<Head>, Path<Named>),
+    (Extension(head), named): (Extension<Head>, Named),
     request: Request,
 ) -> Response<Body> {
     let changed = async {
-        let (headers, said) = said(request, &head).await?;
-        let parameters = said.parameters.into_iter().map(|(name, _)| name);
-        open.change(change, &named.model, (&headers, parameters), &head).await
+        open.admit(request.headers(), &head)?;
+        let said = said(request.into_body(), &head).await?;
+        open.change(change, &named.model, said.parameters.into_iter().map(|(name, _)| name), &head).await
     };
     match changed.await {
         Ok(()) => empty(StatusCode::OK),

@@ -39,6 +39,9 @@ async fn a_guarded_model_answers_who_says_please() {
     let answer = guarded(&host, &[please, ("inference-header-content-length", &length)], body).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(answer.body.ends_with(&[7; 64]) && !answer.header("inference-header-content-length").is_empty());
+    // What the host does in a guest's stead is processor time of its function.
+    let spent = host.metric("tenon_cpu_seconds_total{function=\"guarded\",kind=\"host_call\",tenant=\"test\"}");
+    assert!(spent > 0.0, "{spent}");
     // What does not fit is the caller's affair: it made the tensors.
     for (body, told) in [
         ("not JSON".to_owned(), "line 1"),
@@ -65,6 +68,14 @@ async fn without_postprocessing_the_outputs_are_told() {
         { "name": "total", "datatype": "INT64", "shape": [2], "data": [3, 3] },
     ] });
     assert_eq!(answer.json(), told);
+    // Longer ones are told beside connections: 80 KiB of outputs.
+    let answer = host.call("plain", vec![128; 80]).await;
+    assert_eq!(
+        (answer.status, &answer.json()["outputs"][1]["data"]),
+        (200, &json!(vec![128; 80])),
+        "{}",
+        answer.text()
+    );
     for (path, body, told) in [("plain/twice", &[3, 3][..], "2 inferences"), ("plain", &[3, 4][..], "differ in length")]
     {
         let problem = host.call(path, body).await.is_problem(502, "plugin-contract");

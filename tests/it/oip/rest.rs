@@ -5,7 +5,10 @@ use std::{io::Write as _, time::Duration};
 use flate2::{Compression, read::GzDecoder, write};
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Served, TestHost};
+use crate::{
+    raw::Raw,
+    support::{Answer, Served, TestHost},
+};
 
 /// Sixteen elements of a row of the identity model.
 pub(super) fn row(from: u32) -> Vec<f32> {
@@ -99,6 +102,8 @@ async fn metadata_index_and_readiness_are_told() {
         ("/v2/models/nothing", 404),
         ("/v2/models/identity/versions/2/ready", 404),
         ("/v2/models/identity/versions/x", 404),
+        ("/v2/models/%ff", 400),
+        ("/v2/models/identity/versions/%ff/ready", 400),
         ("/v2/models/identity/config", 501),
         ("/v2/models/identity/stats", 501),
         ("/v2/systemsharedmemory/status", 501),
@@ -113,8 +118,13 @@ async fn metadata_index_and_readiness_are_told() {
     // Beyond the protocol's paths nothing has changed: no answer that looks like success.
     host.get("/v3").await.is_problem(404, "not-found");
     host.post("/inference.Other/Call", "").await.is_problem(404, "not-found");
+    let large = host.post("/v2/repository/index", vec![b' '; 5000]).await;
+    assert_eq!(large.status, 413, "{}", large.text());
     for change in ["load", "unload"] {
         let path = format!("/v2/repository/models/identity/{change}");
+        // Who is no operator is told so before it has sent anything else.
+        let mut raw = Raw::begin(&host, &format!("POST {path} HTTP/1.1\r\ncontent-length: 10"), b"").await;
+        assert_eq!(raw.answer().await.unwrap().status, 401);
         let answer = host.post(&path, "{}").await;
         assert_eq!(answer.status, 401, "{}", answer.text());
         let with = json!({ "parameters": { "config": "{}" } }).to_string();
