@@ -67,8 +67,8 @@ pub struct Invocation {
     /// that are there for that.
     long: AtomicBool,
     stood: Stood,
-    /// Where its rows are expected.
-    arrivals: Mutex<Vec<Arrival>>,
+    /// Where its rows are expected, and where they came.
+    arrivals: Mutex<(Vec<Arrival>, Vec<Arc<Arrivals>>)>,
     /// Its place among the host's invocations, free again when the last owner lets go.
     _permit: Option<Permit>,
 }
@@ -142,14 +142,23 @@ impl Invocation {
 
     /// Its rows are expected at models.
     pub fn expect(&self, arrivals: Vec<Arrival>) {
-        *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner) = arrivals;
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).0 = arrivals;
     }
 
     /// Its rows come to a model; whether they were expected there, which they are once.
     pub fn arrives(&self, at: &Arc<Arrivals>) -> bool {
-        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = arrivals.iter().position(|arrival| arrival.is_at(at));
-        found.map(|index| arrivals.swap_remove(index)).is_some()
+        let (expected, asked) = &mut *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        if !asked.iter().any(|known| Arc::ptr_eq(known, at)) {
+            asked.push(at.clone());
+        }
+        let found = expected.iter().position(|arrival| arrival.is_at(at));
+        found.map(|index| expected.swap_remove(index)).is_some()
+    }
+
+    /// Whether its rows came to a model.
+    pub fn asked(&self, at: &Arc<Arrivals>) -> bool {
+        let (_, asked) = &*self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().any(|known| Arc::ptr_eq(known, at))
     }
 
     /// The same, with a place in a trace.

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     account::Charge,
-    arrivals::Arrival,
+    arrivals::{Arrival, Arrivals},
     invocation::{Invocation, Outputs, Stage},
     telemetry::{Lap, ModelMetrics, SpanLink},
     tenant::Standing,
@@ -179,6 +179,11 @@ impl Model {
     pub fn expect(&self, tenant: &Arc<str>, standing: Standing) -> Result<Arrival, InferError> {
         self.room(tenant, standing)?;
         Ok(self.ground.waiting.expect(tenant))
+    }
+
+    /// Who is on the way to its queue.
+    pub fn arrivals(&self) -> &Arc<Arrivals> {
+        self.ground.waiting.arrivals()
     }
 
     /// Checks every row against the signature, charges the outputs to the invocation, then queues all rows or none.

@@ -117,6 +117,11 @@ impl Waiting {
         self.arrivals.expect(tenant)
     }
 
+    /// Who is on the way.
+    pub(super) fn arrivals(&self) -> &Arc<Arrivals> {
+        &self.arrivals
+    }
+
     /// Whether an invocation's rows, which come now, were expected.
     pub(super) fn arrives(&self, invocation: &Invocation) -> bool {
         invocation.arrives(&self.arrivals)

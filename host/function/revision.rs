@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -41,6 +41,8 @@ pub struct Revision {
     pub(super) metrics: FunctionMetrics,
     pub(super) owner: Arc<Tenant>,
     mean_time: MeanTime,
+    /// How often an invocation asks each model, by the plugin's name for it: a moving mean of 0 and 1.
+    asks: Mutex<BTreeMap<String, f64>>,
 }
 
 /// From this mean on invocations begin where long ones belong: several times what handing them over and back costs.
@@ -83,9 +85,21 @@ impl Revision {
     }
 
     /// Learns from an invocation that has ended, wherever it ran.
-    pub(super) fn learn(&self, invocation: &Invocation) {
+    pub(super) fn learn(&self, invocation: &Invocation, models: &BTreeMap<String, Arc<Model>>) {
         let account = &invocation.account;
         self.mean_time.learn(invocation.is_long(), account.spent(Used::Guest) + account.spent(Used::HostCall));
+        let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        for (alias, model) in models {
+            let asked = f64::from(u8::from(invocation.asked(model.arrivals())));
+            let mean = asks.entry(alias.clone()).or_default();
+            *mean += (asked - *mean) / SHARE as f64;
+        }
+    }
+
+    /// Whether its invocations mostly ask this model.
+    pub(super) fn asks(&self, alias: &str) -> bool {
+        let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
+        asks.get(alias).is_some_and(|mean| *mean > 0.5)
     }
 
     /// The stages that the plugin has.
@@ -177,6 +191,7 @@ impl Deployer {
             metrics: self.telemetry.function(tenant, function),
             owner: self.tenants.get(tenant),
             mean_time: MeanTime::default(),
+            asks: Mutex::default(),
             manifest: read,
             plugin,
         };

@@ -226,7 +226,7 @@ impl Runtime {
         let work = run(snapshot.clone(), invocation.clone(), request).in_current_span();
         let attached = attach(&self.guests, invocation.clone(), snapshot.revision.expects_long(), work);
         let ended = timeout_at(deadline.into(), attached).await;
-        snapshot.revision.learn(&invocation);
+        snapshot.revision.learn(&invocation, &snapshot.models.by_alias);
         ending.stages = invocation.stages.taken();
         match ended {
             Err(_) => Err(too_late()),
