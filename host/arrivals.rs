@@ -15,7 +15,13 @@ const USUAL_PARTS: f64 = 16.0;
 
 /// Rows that are expected at one model, by tenant. There are as many entries as tenants that ever asked it.
 #[derive(Debug, Default)]
-pub struct Arrivals(Mutex<HashMap<Arc<str>, Expected>>);
+pub struct Arrivals(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    rows: usize,
+    tenants: HashMap<Arc<str>, Expected>,
+}
 
 #[derive(Debug)]
 struct Expected {
@@ -35,29 +41,29 @@ pub struct Arrival {
 impl Arrivals {
     /// How many rows are expected of all, and of this tenant.
     pub fn rows(&self, tenant: &str) -> (usize, usize) {
-        let tenants = self.tenants();
-        let all = tenants.values().map(|expected| expected.rows).sum();
-        (all, tenants.get(tenant).map_or(0, |expected| expected.rows))
+        let counts = self.counts();
+        (counts.rows, counts.tenants.get(tenant).map_or(0, |expected| expected.rows))
     }
 
     /// A request of this tenant was let in.
     pub fn expect(self: &Arc<Self>, tenant: &Arc<str>) -> Arrival {
-        let mut tenants = self.tenants();
-        let expected = tenants.entry(tenant.clone()).or_insert(Expected { rows: 0, usual: 1.0 });
+        let mut counts = self.counts();
+        let expected = counts.tenants.entry(tenant.clone()).or_insert(Expected { rows: 0, usual: 1.0 });
         // A request has at least one row.
         let rows = expected.usual.round().max(1.0) as usize;
-        expected.rows = expected.rows.saturating_add(rows);
+        expected.rows += rows;
+        counts.rows += rows;
         Arrival { at: self.clone(), tenant: tenant.clone(), rows }
     }
 
     /// A request of this tenant has come, with so many rows.
     pub fn came(&self, tenant: &str, rows: usize) {
-        if let Some(expected) = self.tenants().get_mut(tenant) {
+        if let Some(expected) = self.counts().tenants.get_mut(tenant) {
             expected.usual += (rows as f64 - expected.usual) / USUAL_PARTS;
         }
     }
 
-    fn tenants(&self) -> MutexGuard<'_, HashMap<Arc<str>, Expected>> {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -71,8 +77,10 @@ impl Arrival {
 
 impl Drop for Arrival {
     fn drop(&mut self) {
-        if let Some(expected) = self.at.tenants().get_mut(&self.tenant) {
-            expected.rows = expected.rows.saturating_sub(self.rows);
+        let mut counts = self.at.counts();
+        counts.rows -= self.rows;
+        if let Some(expected) = counts.tenants.get_mut(&self.tenant) {
+            expected.rows -= self.rows;
         }
     }
 }

@@ -193,13 +193,13 @@ impl Model {
         charges: Vec<Arc<Charge>>,
         invocation: &Arc<Invocation>,
     ) -> Result<Pending, InferError> {
-        self.infer_at(Instant::now(), inputs, charges, invocation)
+        self.infer_at(Instant::now, inputs, charges, invocation)
     }
 
-    /// The same, at a time.
+    /// The same, by another clock; asked when the rows are checked, so that what is told of the queue is the queue's.
     pub(super) fn infer_at(
         self: &Arc<Self>,
-        queued: Instant,
+        clock: impl FnOnce() -> Instant,
         inputs: Vec<(String, Tensor)>,
         charges: Vec<Arc<Charge>>,
         invocation: &Arc<Invocation>,
@@ -217,6 +217,7 @@ impl Model {
         }
         let contract = |violation| InferError::Contract { model: self.name.clone(), violation };
         let checked = check::check(plan, inputs).map_err(contract)?;
+        let queued = clock();
         let give_up = queued + self.manifest.queue_timeout;
         let (ticket, answer) = Ticket::new(plan, checked, charges, invocation, queued)?;
         let ticket = Arc::new(ticket);

@@ -1,7 +1,7 @@
 //! Where rows wait: the queue under its lock, with the lanes that sleep on it.
 //!
 //! Owns the lock, the waking and the answers to those who wait in vain. Refuses to know the policy (that is `queue`) and
-//! what a lane does with a batch. Nothing is computed, answered or freed under the lock.
+//! what a lane does with a batch. Under the lock only the policy runs; nothing is answered or freed.
 
 use std::{
     sync::{

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -41,12 +41,14 @@ pub struct Revision {
     pub(super) metrics: FunctionMetrics,
     pub(super) owner: Arc<Tenant>,
     mean_time: MeanTime,
-    /// How often an invocation asks each model, by the plugin's name for it: a moving mean of 0 and 1.
-    asks: Mutex<BTreeMap<String, f64>>,
+    /// How often an invocation asks each model, by the plugin's name for it: a moving mean of 0 and `ALWAYS`.
+    asks: BTreeMap<String, AtomicU64>,
 }
 
 /// From this mean on invocations begin where long ones belong: several times what handing them over and back costs.
 const LONG_NS: u64 = 250_000;
+/// The mean of a model that every invocation asks.
+const ALWAYS: u64 = 1 << 20;
 /// How much of the mean one invocation is.
 const SHARE: u64 = 16;
 /// The most that an invocation counts which was not found to be long on its way. Times of short stages are taken by the
@@ -88,18 +90,17 @@ impl Revision {
     pub(super) fn learn(&self, invocation: &Invocation, models: &BTreeMap<String, Arc<Model>>) {
         let account = &invocation.account;
         self.mean_time.learn(invocation.is_long(), account.spent(Used::Guest) + account.spent(Used::HostCall));
-        let mut asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
         for (alias, model) in models {
-            let asked = f64::from(u8::from(invocation.asked(model.arrivals())));
-            let mean = asks.entry(alias.clone()).or_default();
-            *mean += (asked - *mean) / SHARE as f64;
+            let Some(mean) = self.asks.get(alias) else { continue };
+            let (before, asked) = (mean.load(Relaxed), u64::from(invocation.asked(model.arrivals())) * ALWAYS);
+            // As with times, two at once may forget one of them.
+            mean.store(before - before / SHARE + asked / SHARE, Relaxed);
         }
     }
 
     /// Whether its invocations mostly ask this model.
     pub(super) fn asks(&self, alias: &str) -> bool {
-        let asks = self.asks.lock().unwrap_or_else(PoisonError::into_inner);
-        asks.get(alias).is_some_and(|mean| *mean > 0.5)
+        self.asks.get(alias).is_some_and(|mean| mean.load(Relaxed) > ALWAYS / 2)
     }
 
     /// The stages that the plugin has.
@@ -191,7 +192,7 @@ impl Deployer {
             metrics: self.telemetry.function(tenant, function),
             owner: self.tenants.get(tenant),
             mean_time: MeanTime::default(),
-            asks: Mutex::default(),
+            asks: read.models.keys().map(|alias| (alias.clone(), AtomicU64::new(0))).collect(),
             manifest: read,
             plugin,
         };

@@ -160,7 +160,7 @@ impl<'a> Play<'a> {
         let rows: Vec<&[i64]> = values.iter().map(Vec::as_slice).collect();
         let model = &self.stage.models[self.serving];
         let waiting = model.queue_rows();
-        match model.infer_at(self.now, vec![("x".into(), tensor(&rows))], Vec::new(), &Arc::new(invocation)) {
+        match model.infer_at(|| self.now, vec![("x".into(), tensor(&rows))], Vec::new(), &Arc::new(invocation)) {
             Ok(pending) => {
                 self.callers.push(Caller { pending, values, bad: bad.is_some(), came: self.now, deadline });
             }
