@@ -85,6 +85,51 @@ impl Drop for Arrival {
     }
 }
 
+/// Which models an invocation asks first. Later steps are not expected anywhere: rows that are counted as on their way for
+/// as long as an earlier model works would keep others from a model that has nothing to do.
+#[derive(Debug, Default)]
+pub struct FirstStep(Mutex<Step>);
+
+#[derive(Debug, Default)]
+struct Step {
+    expected: Vec<Arrival>,
+    asked: Vec<Arc<Arrivals>>,
+    is_over: bool,
+}
+
+impl FirstStep {
+    /// Its rows are expected at models.
+    pub fn expect(&self, arrivals: Vec<Arrival>) {
+        self.step().expected = arrivals;
+    }
+
+    /// Rows come to a model; whether they were expected there, which they are once.
+    pub fn arrives(&self, at: &Arc<Arrivals>) -> bool {
+        let mut step = self.step();
+        if !step.is_over && !step.asked.iter().any(|known| Arc::ptr_eq(known, at)) {
+            step.asked.push(at.clone());
+        }
+        let found = step.expected.iter().position(|arrival| arrival.is_at(at));
+        found.map(|index| step.expected.swap_remove(index)).is_some()
+    }
+
+    /// All rows of a step have come: they are expected nowhere any more.
+    pub fn end(&self) {
+        let mut step = self.step();
+        step.is_over = true;
+        step.expected.clear();
+    }
+
+    /// Whether its rows came to a model.
+    pub fn asked(&self, at: &Arc<Arrivals>) -> bool {
+        self.step().asked.iter().any(|known| Arc::ptr_eq(known, at))
+    }
+
+    fn step(&self) -> MutexGuard<'_, Step> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +145,19 @@ mod tests {
         assert!(first.is_at(&arrivals) && !first.is_at(&Arc::default()));
         drop((first, second));
         assert_eq!(arrivals.rows("large"), (0, 0));
+    }
+
+    #[test]
+    fn a_later_step_is_expected_nowhere() {
+        let (step, tenant): (_, Arc<str>) = (FirstStep::default(), "t".into());
+        let [detector, classifier, other] = std::array::from_fn(|_| Arc::<Arrivals>::default());
+        step.expect(vec![detector.expect(&tenant), classifier.expect(&tenant)]);
+        assert_eq!((detector.rows("t"), classifier.rows("t")), ((1, 1), (1, 1)));
+        assert!(step.arrives(&detector) && !step.arrives(&detector), "a request comes once");
+        assert!(!step.arrives(&other), "nobody had looked for it");
+        step.end();
+        assert_eq!(classifier.rows("t"), (0, 0), "it was not asked first");
+        assert!(!step.arrives(&classifier));
+        assert_eq!([&detector, &classifier, &other].map(|model| step.asked(model)), [true, false, true]);
     }
 }

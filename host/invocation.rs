@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     account::{Account, Charge, Place},
-    arrivals::{Arrival, Arrivals},
+    arrivals::FirstStep,
     telemetry::{Gauge, Lap, Record, TraceContext},
     tenant::{Priority, Standing},
     tensor::Tensor,
@@ -67,8 +67,8 @@ pub struct Invocation {
     /// that are there for that.
     long: AtomicBool,
     stood: Stood,
-    /// Where its rows are expected, and where they came.
-    arrivals: Mutex<(Vec<Arrival>, Vec<Arc<Arrivals>>)>,
+    /// Which models it asks first.
+    pub first_step: FirstStep,
     /// Its place among the host's invocations, free again when the last owner lets go.
     _permit: Option<Permit>,
 }
@@ -124,7 +124,7 @@ impl Invocation {
             trace: TraceContext::default(),
             record: None,
             long,
-            arrivals: Mutex::default(),
+            first_step: FirstStep::default(),
             stood: Stood::default(),
             _permit: None,
         }
@@ -138,27 +138,6 @@ impl Invocation {
     /// The same, of a tenant that stands so among others, and so urgent.
     pub fn ranked(self, standing: Standing, priority: Priority) -> Self {
         Self { standing, priority, ..self }
-    }
-
-    /// Its rows are expected at models.
-    pub fn expect(&self, arrivals: Vec<Arrival>) {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).0 = arrivals;
-    }
-
-    /// Its rows come to a model; whether they were expected there, which they are once.
-    pub fn arrives(&self, at: &Arc<Arrivals>) -> bool {
-        let (expected, asked) = &mut *self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        if !asked.iter().any(|known| Arc::ptr_eq(known, at)) {
-            asked.push(at.clone());
-        }
-        let found = expected.iter().position(|arrival| arrival.is_at(at));
-        found.map(|index| expected.swap_remove(index)).is_some()
-    }
-
-    /// Whether its rows came to a model.
-    pub fn asked(&self, at: &Arc<Arrivals>) -> bool {
-        let (_, asked) = &*self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.iter().any(|known| Arc::ptr_eq(known, at))
     }
 
     /// The same, with a place in a trace.

@@ -63,7 +63,7 @@ pub struct Advice {
 type Rule = fn(&Figures, &Settings) -> Option<Advice>;
 
 /// What hurts first comes first.
-const RULES: [Rule; 12] = [
+const RULES: [Rule; 13] = [
     ran_again,
     saturated,
     refused,
@@ -74,6 +74,7 @@ const RULES: [Rule; 12] = [
     closed_by_time,
     closed_by_elements,
     closed_by_rows,
+    closed_for_neighbours,
     never_waits,
     one_tenant,
 ];
@@ -235,6 +236,17 @@ fn closed_by_rows(figures: &Figures, settings: &Settings) -> Option<Advice> {
     };
     let more_wait = figures.waiting_mean > settings.max_batch_size as f64;
     (gains(figures) && more_wait && settings.is_full(figures)).then(|| new("closed-by-rows", says, next))
+}
+
+fn closed_for_neighbours(figures: &Figures, _: &Settings) -> Option<Advice> {
+    let says = format!(
+        "{} of the batches ended early, with {:.1} rows, because their tenants ask for much while another asks for little.",
+        percent(figures.closed("neighbour")),
+        figures.rows_mean
+    );
+    let next = "That keeps the other one's waits short, and a row costs up to a third more. If the other one can wait, let \
+                it send `x-tenon-priority: batch`: then nobody's batches end for its sake.";
+    (figures.closed("neighbour") >= MOST_BATCHES).then(|| new("closed-for-neighbours", says, next))
 }
 
 fn never_waits(figures: &Figures, settings: &Settings) -> Option<Advice> {

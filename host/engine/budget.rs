@@ -39,16 +39,20 @@ fn total_bytes(meminfo: &str) -> Option<u64> {
 
 /// Why a model does not fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the weights of all models hold {weight_bytes} of {limit_bytes} bytes, which leaves {lane_bytes} for a lane of \
-     `{model}`, and its smallest row needs {row_bytes}: raise engine.memory_bytes, or have fewer models or lanes"
-)]
-pub(super) struct TooLittle {
-    model: String,
-    weight_bytes: u64,
-    limit_bytes: u64,
-    lane_bytes: u64,
-    row_bytes: u64,
+pub(super) enum TooLittle {
+    /// A lane would have too little for a row.
+    #[error(
+        "the weights of all models hold {weight_bytes} of {limit_bytes} bytes, which leaves {lane_bytes} for a lane of \
+         `{model}`, and a row of it needs {row_bytes}: raise engine.memory_bytes, have \
+         fewer models or lanes, or share it out by memory.lane_bytes"
+    )]
+    Lane { model: String, weight_bytes: u64, limit_bytes: u64, lane_bytes: u64, row_bytes: u64 },
+    /// What is stated for lanes is more than there is.
+    #[error(
+        "the weights of all models hold {weight_bytes} bytes and memory.lane_bytes promises {stated_bytes} to lanes, of \
+         {below_bytes} below the high mark: raise engine.memory_bytes, or state less"
+    )]
+    Stated { weight_bytes: u64, stated_bytes: u64, below_bytes: u64 },
 }
 
 /// The memory of one device.
@@ -56,10 +60,7 @@ pub(super) struct Budget {
     backend: Arc<dyn Backend>,
     high_mark: f64,
     parts: Mutex<Vec<Part>>,
-    /// Bytes for a lane of no stated budget, as it is enforced, and below the high mark, as batches are planned.
-    enforced: AtomicU64,
-    planned: AtomicU64,
-    /// What batches could not give back when that was worked out.
+    /// What batches could not give back when that was shared out.
     fixed: AtomicU64,
     is_short: AtomicBool,
 }
@@ -71,27 +72,61 @@ struct Part {
     model: String,
     lanes: u64,
     stated: Option<u64>,
-    /// What its smallest row needs.
-    row_bytes: u64,
+    place: Arc<LaneBytes>,
+    row: RowBytes,
+    standing: Standing,
+}
+
+/// Whether a model counts where memory is shared out.
+#[derive(Debug)]
+enum Standing {
+    /// It is being loaded, in the place of these: nobody has less for its sake until it serves.
+    Coming(Vec<u64>),
+    Serving,
+    /// It only ends what it has begun, with what it had.
+    Leaving,
+}
+
+/// What each lane of a model may hold, and what its batches are made for, below the high mark.
+#[derive(Debug)]
+struct LaneBytes {
+    enforced: AtomicU64,
+    planned: AtomicU64,
+}
+
+/// What rows of a model need.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct RowBytes {
+    /// The smallest: without it the model is of no use.
+    pub(super) smallest: u64,
+    /// The largest; where it fits once, it is to fit as long as the model serves.
+    pub(super) largest: u64,
 }
 
 impl Budget {
     /// Limits the backend to so many bytes.
     pub(super) fn new(backend: Arc<dyn Backend>, bytes: u64, high_mark: f64) -> Arc<Self> {
         backend.limit_memory(bytes);
-        let [enforced, planned, fixed] = [u64::MAX, u64::MAX, 0].map(AtomicU64::new);
-        let (parts, is_short) = (Mutex::default(), AtomicBool::new(false));
-        Arc::new(Self { backend, high_mark, parts, enforced, planned, fixed, is_short })
+        let (parts, fixed, is_short) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Self { backend, high_mark, parts, fixed, is_short })
     }
 
     /// What a model that is being loaded may use: for so many lanes, each of the stated size if there is one. Lanes of
-    /// no stated size share what weights and stated ones leave, evenly.
-    pub(super) fn join(self: &Arc<Self>, model: &str, lanes: usize, stated: Option<u64>) -> Arc<Share> {
+    /// no stated size share what weights and stated ones leave, evenly. It comes in the place of the models `instead_of`.
+    pub(super) fn join(
+        self: &Arc<Self>,
+        model: &str,
+        (lanes, stated): (usize, Option<u64>),
+        instead_of: Vec<u64>,
+    ) -> Arc<Share> {
         let mut parts = self.parts();
         let share = parts.iter().map(|part| part.share + 1).max().unwrap_or_default();
-        parts.push(Part { share, model: model.into(), lanes: lanes as u64, stated, row_bytes: 0 });
+        let [enforced, planned] = [stated.unwrap_or(u64::MAX); 2].map(AtomicU64::new);
+        let place = Arc::new(LaneBytes { enforced, planned });
+        let (model, lanes, standing) = (model.into(), lanes as u64, Standing::Coming(instead_of));
+        parts.push(Part { share, model, lanes, stated, place: place.clone(), row: RowBytes::default(), standing });
         self.share_out(&parts);
-        Arc::new(Share { budget: self.clone(), number: share, stated })
+        Arc::new(Share { budget: self.clone(), number: share, place })
     }
 
     /// Looks at the figures: whether requests should be refused now.
@@ -114,28 +149,58 @@ impl Budget {
     fn share_out(&self, parts: &[Part]) {
         let Some(memory) = self.backend.memory() else { return };
         self.fixed.store(memory.fixed_bytes(), Relaxed);
-        self.enforced.store(each(parts, &memory, 1.0), Relaxed);
-        self.planned.store(each(parts, &memory, self.high_mark), Relaxed);
+        for part in parts.iter().filter(|part| part.stated.is_none()) {
+            let beside = || parts.iter().filter(|other| part.counts(other));
+            if !matches!(part.standing, Standing::Leaving) {
+                part.place.enforced.store(each(beside(), &memory, 1.0), Relaxed);
+                part.place.planned.store(each(beside(), &memory, self.high_mark), Relaxed);
+            }
+        }
     }
 
-    fn settle(&self, number: u64, row_bytes: u64) -> Result<(), TooLittle> {
+    fn settle(&self, number: u64, row: RowBytes) -> Result<(), TooLittle> {
         let mut parts = self.parts();
-        parts.iter_mut().filter(|part| part.share == number).for_each(|part| part.row_bytes = row_bytes);
-        self.share_out(&parts);
         let Some(memory) = self.backend.memory() else { return Ok(()) };
-        // Its own rows, and those of the models that now have less.
-        let shared = self.planned.load(Relaxed);
-        let mut each = parts.iter().map(|part| (part, part.stated.unwrap_or(shared)));
-        match each.find(|(part, bytes)| *bytes < part.row_bytes) {
-            None => Ok(()),
-            Some((part, lane_bytes)) => Err(TooLittle {
-                model: part.model.clone(),
-                weight_bytes: memory.weight_bytes,
-                limit_bytes: memory.limit_bytes,
-                lane_bytes,
-                row_bytes: part.row_bytes,
-            }),
+        self.share_out(&parts);
+        for part in parts.iter_mut().filter(|part| part.share == number) {
+            // What never fits is the business of who sends it.
+            let largest = if row.largest <= part.place.enforced.load(Relaxed) { row.largest } else { 0 };
+            part.row = RowBytes { largest, ..row };
         }
+        let Some(newcomer) = parts.iter().find(|part| part.share == number) else { return Ok(()) };
+        let beside = || parts.iter().filter(|other| newcomer.counts(other));
+        self.is_promised(beside(), &memory)?;
+        // Its own rows, and those of the models that will have less.
+        let (enforced, planned) = (each(beside(), &memory, 1.0), each(beside(), &memory, self.high_mark));
+        for part in beside() {
+            let wants = [(part.row.smallest, planned), (part.row.largest, enforced)];
+            for (row_bytes, shared) in wants {
+                let lane_bytes = part.stated.unwrap_or(shared);
+                if lane_bytes < row_bytes {
+                    let DeviceMemory { weight_bytes, limit_bytes, .. } = memory;
+                    let model = part.model.clone();
+                    return Err(TooLittle::Lane { model, weight_bytes, limit_bytes, lane_bytes, row_bytes });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is as much as lanes are promised, or requests would be refused for ever.
+    fn is_promised<'a>(&self, parts: impl Iterator<Item = &'a Part>, memory: &DeviceMemory) -> Result<(), TooLittle> {
+        let (stated_bytes, below_bytes) = (stated(parts), below(memory, self.high_mark));
+        if memory.fixed_bytes().saturating_add(stated_bytes) <= below_bytes {
+            return Ok(());
+        }
+        Err(TooLittle::Stated { weight_bytes: memory.weight_bytes, stated_bytes, below_bytes })
+    }
+
+    fn stands(&self, number: u64, standing: Standing) {
+        let mut parts = self.parts();
+        if let Some(part) = parts.iter_mut().find(|part| part.share == number) {
+            part.standing = standing;
+        }
+        self.share_out(&parts);
     }
 
     fn leave(&self, number: u64) {
@@ -149,12 +214,30 @@ impl Budget {
     }
 }
 
+impl Part {
+    /// Whether another model shares the device with this one, as this one has to see it.
+    fn counts(&self, other: &Self) -> bool {
+        match (&self.standing, &other.standing) {
+            (_, Standing::Leaving) | (Standing::Leaving, _) => false,
+            (Standing::Coming(_), Standing::Coming(_)) | (Standing::Serving, Standing::Serving) => true,
+            (Standing::Coming(instead_of), Standing::Serving) => !instead_of.contains(&other.share),
+            (Standing::Serving, Standing::Coming(_)) => false,
+        }
+    }
+}
+
 /// What is left for each lane of no stated size, below a mark.
-fn each(parts: &[Part], memory: &DeviceMemory, mark: f64) -> u64 {
-    let stated: u64 = parts.iter().filter_map(|part| Some(part.stated?.saturating_mul(part.lanes))).sum();
-    let lanes: u64 = parts.iter().filter(|part| part.stated.is_none()).map(|part| part.lanes).sum();
-    let below = if mark < 1.0 { (memory.limit_bytes as f64 * mark) as u64 } else { memory.limit_bytes };
-    below.saturating_sub(memory.fixed_bytes()).saturating_sub(stated) / lanes.max(1)
+fn each<'a>(parts: impl Iterator<Item = &'a Part> + Clone, memory: &DeviceMemory, mark: f64) -> u64 {
+    let lanes: u64 = parts.clone().filter(|part| part.stated.is_none()).map(|part| part.lanes).sum();
+    below(memory, mark).saturating_sub(memory.fixed_bytes()).saturating_sub(stated(parts)) / lanes.max(1)
+}
+
+fn stated<'a>(parts: impl Iterator<Item = &'a Part>) -> u64 {
+    parts.filter_map(|part| Some(part.stated?.saturating_mul(part.lanes))).fold(0, u64::saturating_add)
+}
+
+fn below(memory: &DeviceMemory, mark: f64) -> u64 {
+    if mark < 1.0 { (memory.limit_bytes as f64 * mark) as u64 } else { memory.limit_bytes }
 }
 
 impl std::fmt::Debug for Budget {
@@ -168,23 +251,38 @@ impl std::fmt::Debug for Budget {
 pub(super) struct Share {
     budget: Arc<Budget>,
     number: u64,
-    stated: Option<u64>,
+    place: Arc<LaneBytes>,
 }
 
 impl Share {
+    /// Names it among all.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     /// What a lane may use; a batch that wants more runs out of memory.
     pub(super) fn lane_bytes(&self) -> u64 {
-        self.stated.unwrap_or_else(|| self.budget.enforced.load(Relaxed))
+        self.place.enforced.load(Relaxed)
     }
 
     /// What batches are made for: below the high mark, so that what is normal does not end in refusals.
     pub(super) fn planned_bytes(&self) -> u64 {
-        self.stated.unwrap_or_else(|| self.budget.planned.load(Relaxed))
+        self.place.planned.load(Relaxed)
     }
 
-    /// Says what the smallest row needs, and asks whether all models still have room for theirs.
-    pub(super) fn settle(&self, row_bytes: u64) -> Result<(), TooLittle> {
-        self.budget.settle(self.number, row_bytes)
+    /// Says what rows need, and asks whether all models will still have room for theirs.
+    pub(super) fn settle(&self, row: RowBytes) -> Result<(), TooLittle> {
+        self.budget.settle(self.number, row)
+    }
+
+    /// The model serves: from now on the others have what it leaves.
+    pub(super) fn serve(&self) {
+        self.budget.stands(self.number, Standing::Serving);
+    }
+
+    /// The model serves no more and ends what it has begun.
+    pub(super) fn retire(&self) {
+        self.budget.stands(self.number, Standing::Leaving);
     }
 
     /// Whether requests should be refused now.
@@ -200,68 +298,4 @@ impl Drop for Share {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::engine::fake::{Behaviour, Fake, Memory};
-
-    fn budget(bytes: u64) -> (Fake, Arc<Budget>) {
-        let fake = Fake::new(Behaviour { memory: Some(Memory::default()), ..Behaviour::default() });
-        (fake.clone(), Budget::new(Arc::new(fake), bytes, 0.9))
-    }
-
-    #[test]
-    fn lanes_share_what_weights_and_stated_lanes_leave() {
-        let (fake, budget) = budget(1000);
-        let one = budget.join("one", 2, None);
-        assert_eq!((one.lane_bytes(), one.planned_bytes()), (500, 450));
-        fake.set_weights(100);
-        let stated = budget.join("stated", 2, Some(150));
-        assert_eq!((one.lane_bytes(), stated.lane_bytes()), (300, 150));
-        assert_eq!(one.planned_bytes(), (900 - 100 - 300) / 2);
-        let other = budget.join("other", 1, None);
-        assert_eq!((one.lane_bytes(), other.lane_bytes()), (200, 200));
-        drop((stated, other));
-        assert_eq!(one.lane_bytes(), 450);
-        fake.set_weights(0);
-        assert_eq!((budget.is_short(), one.lane_bytes()), (false, 500));
-        let unlimited = Budget::new(Arc::new(Fake::default()), 1000, 0.9);
-        assert_eq!((unlimited.join("x", 1, None).lane_bytes(), unlimited.is_short()), (u64::MAX, false));
-    }
-
-    #[test]
-    fn a_model_that_leaves_another_no_row_is_refused_with_the_figures() {
-        let (fake, budget) = budget(1000);
-        let one = budget.join("one", 1, None);
-        one.settle(500).unwrap();
-        fake.set_weights(100);
-        let large = budget.join("large", 1, None);
-        let error = large.settle(1).unwrap_err();
-        assert_eq!((&error.model[..], error.lane_bytes, error.row_bytes), ("one", 400, 500));
-        assert!(error.to_string().starts_with("the weights of all models hold 100 of 1000 bytes, which leaves 400 "));
-        drop(large);
-        fake.set_weights(500);
-        assert_eq!(budget.join("own", 1, None).settle(300).unwrap_err().model, "one");
-        assert_eq!(budget.join("stated", 1, Some(10)).settle(20).unwrap_err().model, "one");
-    }
-
-    #[test]
-    fn refusing_begins_above_the_mark_and_ends_well_below_it() {
-        let (fake, budget) = budget(1000);
-        fake.set_weights(500);
-        // The mark is at 900; a quarter of the 400 below it must be free again.
-        let seen = [0, 399, 400, 401, 399, 301, 299, 350, 401].map(|held| {
-            fake.set_held(held);
-            budget.is_short()
-        });
-        assert_eq!(seen, [false, false, false, true, true, true, false, false, true]);
-    }
-
-    #[test]
-    fn the_machines_memory_is_read_off_the_kernels_words() {
-        assert_eq!(
-            total_bytes("MemFree: 1 kB\n").or(total_bytes("MemTotal:    1024 kB\nMemFree: 1 kB")),
-            Some(1 << 20)
-        );
-        assert!(default_bytes() > 1 << 28);
-    }
-}
+mod tests;

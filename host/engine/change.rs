@@ -79,8 +79,12 @@ impl Engine {
             let error = super::LoadError::NoVersion { folder: found.folder.clone() };
             failures.insert(0, Failure::of(&error, false));
         }
+        // Versions whose folders are gone leave with this change.
+        let stay = |number: &u64| version.is_some() || found.versions.contains(number);
+        let leaving: Vec<_> =
+            before.models().filter(|(number, _)| !stay(number)).map(|(_, model)| model.share()).collect();
         for version in wanted {
-            match self.bring_up(&found, version, before.0.get(&version)) {
+            match self.bring_up(&found, version, (before.0.get(&version), &leaving)) {
                 Ok(model) => drop(versions.0.insert(version, Slot::of(model))),
                 Err(failure) => drop(failures.insert(version, failure)),
             }
@@ -95,24 +99,36 @@ impl Engine {
     }
 
     /// The version that serves if its files are as they were, else one made of them.
-    fn bring_up(&self, found: &Found, version: u64, before: Option<&Slot>) -> Result<Arc<Model>, Failure> {
+    fn bring_up(
+        &self,
+        found: &Found,
+        version: u64,
+        (before, leaving): (Option<&Slot>, &[u64]),
+    ) -> Result<Arc<Model>, Failure> {
         let failed = |error| {
             tracing::error!(model = found.name, version, %error, "model failed");
             Failure::of(&error, false)
         };
-        if let Some(model) = before.and_then(|slot| slot.model.as_ref())
+        let before = before.and_then(|slot| slot.model.as_ref());
+        if let Some(model) = before
             && found.digests(version).map_err(failed)? == model.digests()
         {
             return Ok(model.clone());
         }
-        self.start_version(found, version).map_err(failed)
+        let leaving: Vec<_> = leaving.iter().copied().chain(before.map(|model| model.share())).collect();
+        self.start_version(found, version, &leaving).map_err(failed)
     }
 
-    /// Brings one version up.
-    pub(super) fn start_version(&self, found: &Found, version: u64) -> Result<Arc<Model>, super::LoadError> {
+    /// Brings one version up, in the place of models with these shares of memory.
+    pub(super) fn start_version(
+        &self,
+        found: &Found,
+        version: u64,
+        instead_of: &[u64],
+    ) -> Result<Arc<Model>, super::LoadError> {
         let (begun, name) = (Instant::now(), &found.name);
-        let model =
-            Model::start(found, version, &self.config, (&*self.backend, &self.budget), self.telemetry.model(name))?;
+        let device = (&*self.backend, &self.budget, instead_of);
+        let model = Model::start(found, version, &self.config, device, self.telemetry.model(name))?;
         tracing::info!(model = name, version, seconds = begun.elapsed().as_secs_f64(), "model ready");
         Ok(model)
     }
@@ -137,22 +153,25 @@ impl Engine {
         Ok(Change { name: name.into(), versions })
     }
 
-    /// Lets a change be what serves. Versions that are no longer in the map live until their last user lets go.
-    pub fn publish(&self, change: Change) {
+    /// Lets a change be what serves, unless the engine has been stopped: nobody would stop what comes up then. Versions that
+    /// are no longer in the map live until their last user lets go.
+    pub fn publish(&self, change: Change) -> Result<(), ChangeError> {
         let Change { name, versions } = change;
         let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
         if self.stopped.load(SeqCst) {
-            // Nobody would stop it any more.
-            return;
+            return Err(ChangeError::Stopped);
         }
         let before = self.exchange(&name, |_| (!versions.0.is_empty()).then(|| versions.clone()));
         leaving.retain(|model| model.strong_count() > 0);
         for (version, model) in before.iter().flat_map(|before| before.models()) {
             if !versions.models().any(|(_, kept)| Arc::ptr_eq(kept, model)) {
                 tracing::info!(model = name, version, "model leaves when its last invocation ends");
+                model.retire();
                 leaving.push(Arc::downgrade(model));
             }
         }
+        versions.models().for_each(|(_, model)| model.serve());
+        Ok(())
     }
 
     /// Notes that a change was refused by those who are bound to the model; what was brought up for it goes.

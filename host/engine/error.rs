@@ -84,6 +84,8 @@ pub enum ChangeError {
     Failed { failures: Vec<String> },
     #[error("`{model}` is not loaded")]
     NotLoaded { model: String },
+    #[error("nothing was changed: this host is stopping")]
+    Stopped,
     #[error(transparent)]
     Repository(#[from] EngineError),
 }

@@ -23,6 +23,7 @@ mod instance;
 mod lane;
 mod manifest;
 mod model;
+mod pending;
 mod profile;
 mod queue;
 mod reference;
@@ -55,7 +56,8 @@ pub use check::ContractError;
 pub use error::{ChangeError, EngineError, InferError, LoadError};
 pub use explain::Explanation;
 pub use manifest::signature;
-pub use model::{Model, Pending};
+pub use model::Model;
+pub use pending::Pending;
 pub use reference::{ModelReference, Version};
 use repository::Found;
 
@@ -194,8 +196,11 @@ impl Engine {
             let error = LoadError::NoVersion { folder: found.folder.clone() };
             return Versions([(0, failed(0, &error))].into());
         }
-        let start = |version: u64| match self.start_version(found, version) {
-            Ok(model) => Slot::of(model),
+        let start = |version: u64| match self.start_version(found, version, &[]) {
+            Ok(model) => {
+                model.serve();
+                Slot::of(model)
+            }
             Err(error) => failed(version, &error),
         };
         Versions(found.versions.iter().map(|version| (*version, start(*version))).collect())

@@ -7,8 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
-
 use super::{
     Config, WarmUp,
     backend::{Backend, BackendError, Instance, Loaded},
@@ -19,18 +17,19 @@ use super::{
     explain::{Explanation, explain},
     lane::{Ground, Lane},
     manifest::Manifest,
+    pending::Pending,
     profile::{Key, Profile, Sample},
     queue::Limits,
     repository::Found,
-    ticket::{Answer, Ticket},
+    ticket::Ticket,
     waiting::Waiting,
     warm_up,
 };
 use crate::{
     account::Charge,
     arrivals::{Arrival, Arrivals},
-    invocation::{Invocation, Outputs, Stage},
-    telemetry::{Lap, ModelMetrics, SpanLink},
+    invocation::Invocation,
+    telemetry::ModelMetrics,
     tenant::Standing,
     tensor::{Signature, Tensor},
 };
@@ -57,12 +56,13 @@ pub struct Model {
 pub(super) const MEMORY_RETRY: Duration = Duration::from_secs(1);
 
 impl Model {
-    /// Loads a version, measures it or finds its profile, and starts its lanes.
+    /// Loads a version, measures it or finds its profile, and starts its lanes. It comes in the place of models with these
+    /// shares of memory, and takes from others only what they can spare.
     pub(super) fn start(
         found: &Found,
         version: u64,
         config: &Config,
-        (backend, budget): (&dyn Backend, &Arc<Budget>),
+        (backend, budget, instead_of): (&dyn Backend, &Arc<Budget>, &[u64]),
         metrics: ModelMetrics,
     ) -> Result<Arc<Self>, LoadError> {
         // Of the files as they are now: what is changed while they are read differs from it, and is found by the next load.
@@ -80,7 +80,7 @@ impl Model {
         };
         let loaded = backend.load(&file, &manifest.signature, manifest.device).map_err(failed)?;
         let instances = manifest.instances.min(config.lanes());
-        let share = budget.join(&found.name, instances, manifest.lane_bytes);
+        let share = budget.join(&found.name, (instances, manifest.lane_bytes), instead_of.to_vec());
         let mut instance = loaded.instance().map_err(failed)?;
         instance.limit_memory(share.lane_bytes());
         let profile = profile(key, &manifest, config, &mut *instance).map_err(|error| match error.short() {
@@ -89,7 +89,7 @@ impl Model {
         })?;
         drop(instance);
         let too_little = |error: TooLittle| LoadError::Memory { file: file.clone(), detail: error.to_string() };
-        share.settle(profile.smallest_row_bytes()).map_err(too_little)?;
+        share.settle(profile.row_bytes(manifest.plan.maxima.iter().product())).map_err(too_little)?;
         let profile = Arc::new(profile);
         let ground = Arc::new(ground(found, &manifest, (loaded, share), (&profile, instances), metrics));
         let lanes: Result<Vec<_>, _> = (0..instances).map(|number| Lane::start(&ground, number)).collect();
@@ -107,6 +107,21 @@ impl Model {
     /// The version.
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// It is in the catalogue: memory is shared out with it.
+    pub(super) fn serve(&self) {
+        self.ground.memory.1.serve();
+    }
+
+    /// It is in the catalogue no more: it ends what it has begun.
+    pub(super) fn retire(&self) {
+        self.ground.memory.1.retire();
+    }
+
+    /// Names its share of the device's memory.
+    pub(super) fn share(&self) -> u64 {
+        self.ground.memory.1.number()
     }
 
     /// Names what its files were when it was loaded.
@@ -222,11 +237,10 @@ impl Model {
         let (ticket, answer) = Ticket::new(plan, checked, charges, invocation, queued)?;
         let ticket = Arc::new(ticket);
         self.ground.waiting.submit(&ticket, give_up, is_expected)?;
-        Ok(Pending { model: self.clone(), ticket, answer, give_up, answered: false })
+        Ok(Pending::new(self.clone(), ticket, answer, give_up))
     }
 
     /// What its lanes work on.
-    #[cfg(test)]
     pub(super) fn ground(&self) -> &Arc<Ground> {
         &self.ground
     }
@@ -315,85 +329,4 @@ fn profile(
         tracing::warn!(folder = %folder.display(), %error, "the profile is not stored: it will be measured again");
     }
     Ok(profile)
-}
-
-/// An inference on its way. Dropping it withdraws the rows that are in no batch yet.
-#[derive(Debug)]
-#[must_use = "dropping it withdraws the rows"]
-pub struct Pending {
-    model: Arc<Model>,
-    ticket: Arc<Ticket>,
-    answer: oneshot::Receiver<Answer>,
-    give_up: Instant,
-    answered: bool,
-}
-
-impl Pending {
-    /// The outputs of all rows. Adds the times in queue and on instances to the invocation.
-    pub async fn outputs(mut self) -> Result<Outputs, InferError> {
-        let answer = match tokio::time::timeout_at(self.give_up.into(), &mut self.answer).await {
-            Ok(answer) => answer,
-            Err(_) if self.model.ground.waiting.give_up(&self.ticket) => {
-                self.spent(self.ticket.queued().elapsed(), Duration::ZERO, Vec::new());
-                self.answered = true;
-                return Err(InferError::QueueTimeout { model: self.model.name.clone() });
-            }
-            // Some rows are on an instance: what was begun has until the invocation's deadline.
-            Err(_) => (&mut self.answer).await,
-        };
-        self.answered = true;
-        let Ok(answer) = answer else {
-            return Err(InferError::Unavailable { model: self.model.name.clone() });
-        };
-        self.spent(answer.queue, answer.infer, answer.batches);
-        answer.result
-    }
-
-    /// The answer, if it is there.
-    #[cfg(test)]
-    pub(super) fn answered_yet(&mut self) -> Option<Result<Outputs, InferError>> {
-        let answer = self.answer.try_recv().ok()?;
-        self.answered = true;
-        Some(answer.result)
-    }
-
-    /// Adds the times in queue and on instances to the invocation.
-    fn spent(&self, queue: Duration, infer: Duration, batches: Vec<SpanLink>) {
-        let stages = &self.ticket.invocation.stages;
-        stages.add(Stage::Queue, queue);
-        if infer > Duration::ZERO {
-            stages.add(Stage::Infer, infer);
-        }
-        self.laps(queue, infer, batches);
-    }
-
-    /// The same as spans, where the invocation is sampled.
-    fn laps(&self, queue: Duration, infer: Duration, batches: Vec<SpanLink>) {
-        let Some(record) = &self.ticket.invocation.record else { return };
-        let (queued, model) = (self.ticket.queued(), Some(self.model.name.as_str().into()));
-        let started = queued + queue;
-        record.lap(Lap { model, ..Lap::new(Stage::Queue.name(), queued, started) });
-        if infer > Duration::ZERO {
-            let model = Some(self.model.name.as_str().into());
-            record.lap(Lap { model, batches, ..Lap::new(Stage::Infer.name(), started, started + infer) });
-        }
-    }
-}
-
-impl Drop for Pending {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.model.ground.waiting.withdraw(&self.ticket);
-            if self.ticket.invocation.record.is_some() {
-                // Where an invocation was stuck when it was given up is what its trace is looked at for.
-                let (now, (started, batches)) = (Instant::now(), self.ticket.so_far());
-                let started = started.unwrap_or(now);
-                self.laps(
-                    started.saturating_duration_since(self.ticket.queued()),
-                    now.saturating_duration_since(started),
-                    batches,
-                );
-            }
-        }
-    }
 }

@@ -11,7 +11,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::backend::{BackendError, Cause};
+use super::{
+    backend::{BackendError, Cause},
+    budget::RowBytes,
+};
 
 /// The faster one of these counts: other load on the machine only ever adds.
 const COUNTED_RUNS: usize = 2;
@@ -197,9 +200,10 @@ impl Profile {
         self.predict_bytes(1, 1).is_some()
     }
 
-    /// What the smallest row needs.
-    pub(super) fn smallest_row_bytes(&self) -> u64 {
-        self.predict_bytes(1, 1).unwrap_or_default()
+    /// What the smallest row needs, and one of so many elements.
+    pub(super) fn row_bytes(&self, largest: u64) -> RowBytes {
+        let bytes = |elements| self.predict_bytes(1, elements).unwrap_or_default();
+        RowBytes { smallest: bytes(1), largest: bytes(largest) }
     }
 
     /// Whether it may stand for the model from now on.
@@ -355,7 +359,10 @@ mod tests {
         let profile = measure(5).unwrap();
         assert_eq!((profile.curves.len(), profile.is_whole()), (2, false));
         // Four rows of two did not fit either: each further one is taken for a first one.
-        assert_eq!((profile.predict_bytes(2, 2), profile.smallest_row_bytes()), (Some(4), 2));
+        assert_eq!(
+            (profile.predict_bytes(2, 2), profile.row_bytes(2)),
+            (Some(4), RowBytes { smallest: 2, largest: 2 })
+        );
         assert!(measure(1).is_err());
     }
 

@@ -56,6 +56,8 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 struct State {
     queue: Queue<Arc<Ticket>>,
+    /// What of it the metrics have been told.
+    told: i64,
     /// Lanes that sleep.
     asleep: usize,
     closed: bool,
@@ -76,11 +78,19 @@ impl Drop for Settling<'_> {
     }
 }
 
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.queue_rows.sub(state.told);
+        self.metrics.queue_limit_rows.sub(self.max_rows as i64);
+    }
+}
+
 impl Waiting {
     /// An empty queue for `lanes` lanes.
     pub(super) fn new(model: &str, limits: Limits, max_rows: usize, lanes: usize, metrics: ModelMetrics) -> Arc<Self> {
-        metrics.queue_limit_rows.set(max_rows as i64);
-        let state = Mutex::new(State { queue: Queue::new(limits), asleep: 0, closed: false });
+        metrics.queue_limit_rows.add(max_rows as i64);
+        let state = Mutex::new(State { queue: Queue::new(limits), told: 0, asleep: 0, closed: false });
         let (model, lanes) = (model.to_owned(), lanes as u64);
         Arc::new(Self {
             model,
@@ -124,7 +134,7 @@ impl Waiting {
 
     /// Whether an invocation's rows, which come now, were expected.
     pub(super) fn arrives(&self, invocation: &Invocation) -> bool {
-        invocation.arrives(&self.arrivals)
+        invocation.first_step.arrives(&self.arrivals)
     }
 
     fn open(&self, state: &State) -> Result<(), InferError> {
@@ -165,7 +175,7 @@ impl Waiting {
             return Err(self.full(rows));
         }
         state.queue.push(entry);
-        self.counted(&state);
+        self.counted(&mut state);
         drop(state);
         self.arrivals.came(&invocation.tenant, ticket.rows());
         self.wake.notify_one();
@@ -185,7 +195,7 @@ impl Waiting {
     fn take_out(&self, ticket: &Arc<Ticket>, only_unstarted: bool) -> usize {
         let mut state = self.state();
         let rows = state.queue.withdraw(only_unstarted, |waiting| Arc::ptr_eq(waiting, ticket));
-        self.counted(&state);
+        self.counted(&mut state);
         rows
     }
 
@@ -201,7 +211,7 @@ impl Waiting {
             let now = Instant::now();
             let expired = state.queue.expire(now);
             if !expired.is_empty() {
-                self.counted(&state);
+                self.counted(&mut state);
                 drop(state);
                 self.answer_expired(expired);
                 state = self.state();
@@ -211,7 +221,7 @@ impl Waiting {
             let (rows, requests) = (state.queue.rows(), state.queue.requests());
             state = match state.queue.next(now, free) {
                 Decision::Run(formed) => {
-                    self.counted(&state);
+                    self.counted(&mut state);
                     if state.queue.rows() > 0 {
                         // Each request woke one lane; what does not fit into this batch is for another.
                         self.wake.notify_one();
@@ -309,7 +319,7 @@ impl Waiting {
         let mut state = self.state();
         state.closed = true;
         let waiting = state.queue.clear();
-        self.counted(&state);
+        self.counted(&mut state);
         drop(state);
         self.wake.notify_all();
         self.closing.notify_all();
@@ -327,8 +337,10 @@ impl Waiting {
         waited.unwrap_or_else(PoisonError::into_inner).0.closed
     }
 
-    fn counted(&self, state: &State) {
-        self.metrics.queue_rows.set(state.queue.rows() as i64);
+    /// Tells the metrics how many rows wait. Versions of one model share a gauge, so each tells what has changed.
+    fn counted(&self, state: &mut State) {
+        let rows = state.queue.rows() as i64;
+        self.metrics.queue_rows.add(rows - std::mem::replace(&mut state.told, rows));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -92,10 +92,10 @@ impl Admission {
             let arrival = model.expect(&invocation.tenant, invocation.standing);
             arrival.inspect_err(|error| self.telemetry.shed(reason(error)))
         };
-        // A function may be bound to models that it seldom asks.
+        // A function may be bound to models that it seldom asks, or only after others.
         let asked = snapshot.models.by_alias.iter().filter(|(alias, _)| snapshot.revision.asks(alias));
         let arrivals: Result<Vec<Arrival>, _> = asked.map(|(_, model)| arrival(model)).collect();
-        invocation.expect(arrivals?);
+        invocation.first_step.expect(arrivals?);
         Ok(())
     }
 

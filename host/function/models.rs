@@ -26,6 +26,8 @@ pub enum ModelError {
     Refused(ChangeError),
     #[error("nothing was changed: {0}")]
     Misfit(String),
+    #[error("{0}")]
+    Stopped(ChangeError),
     #[error("nothing was changed: functions would be left without `{model}`: {}", functions.join(", "))]
     InUse { model: String, functions: Vec<String> },
     #[error("another change is in progress ({0}); come again when it has ended")]
@@ -38,6 +40,7 @@ impl From<ChangeError> for ModelError {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::NotFound { .. } | ChangeError::NoVersion { .. } => Self::NotFound(error),
+            ChangeError::Stopped => Self::Stopped(error),
             error => Self::Refused(error),
         }
     }
@@ -124,11 +127,12 @@ impl ModelControl {
             let function = name_of(&snapshot);
             let (models, missing) = self.deployer.rebind(&snapshot.revision.manifest, resolve);
             for Missing { alias, model, reason, misfit } in missing {
-                // What was missing before is nobody's loss now.
-                let lost = snapshot.models.by_alias.contains_key(&alias);
-                if misfit {
+                if !snapshot.models.by_alias.contains_key(&alias) {
+                    // What was missing before is nobody's loss now, and must not keep the model from others.
+                    tracing::warn!(function, alias, model, reason, "still without its model");
+                } else if misfit {
                     misfits.push(format!("{function}: models.{alias}: {reason}"));
-                } else if lost {
+                } else {
                     left.push(format!("{function} ({model})"));
                 }
             }
@@ -138,7 +142,7 @@ impl ModelControl {
             self.engine.refuse(change, &error.to_string());
             return Err(error);
         }
-        self.engine.publish(change);
+        self.engine.publish(change)?;
         self.functions.exchange(changed);
         Ok(())
     }

@@ -41,7 +41,7 @@ pub struct Revision {
     pub(super) metrics: FunctionMetrics,
     pub(super) owner: Arc<Tenant>,
     mean_time: MeanTime,
-    /// How often an invocation asks each model, by the plugin's name for it: a moving mean of 0 and `ALWAYS`.
+    /// How often an invocation asks each model first, by the plugin's name for it: a moving mean of 0 and `ALWAYS`.
     asks: BTreeMap<String, AtomicU64>,
 }
 
@@ -92,13 +92,14 @@ impl Revision {
         self.mean_time.learn(invocation.is_long(), account.spent(Used::Guest) + account.spent(Used::HostCall));
         for (alias, model) in models {
             let Some(mean) = self.asks.get(alias) else { continue };
-            let (before, asked) = (mean.load(Relaxed), u64::from(invocation.asked(model.arrivals())) * ALWAYS);
+            let (before, asked) =
+                (mean.load(Relaxed), u64::from(invocation.first_step.asked(model.arrivals())) * ALWAYS);
             // As with times, two at once may forget one of them.
             mean.store(before - before / SHARE + asked / SHARE, Relaxed);
         }
     }
 
-    /// Whether its invocations mostly ask this model.
+    /// Whether its invocations mostly ask this model in their first step.
     pub(super) fn asks(&self, alias: &str) -> bool {
         self.asks.get(alias).is_some_and(|mean| mean.load(Relaxed) > ALWAYS / 2)
     }

@@ -77,5 +77,6 @@ async fn infer(
         }
         pending.push(model.infer(inference.inputs, inference.charges, invocation)?);
     }
+    invocation.first_step.end();
     Ok(try_join_all(pending.into_iter().map(|pending| pending.outputs())).await?)
 }

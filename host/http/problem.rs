@@ -121,6 +121,7 @@ impl Problem {
             ModelError::Refused(_) | ModelError::Misfit(_) => "model-refused",
             ModelError::InUse { .. } => "model-in-use",
             ModelError::Busy(_) => "model-busy",
+            ModelError::Stopped(_) => "draining",
             ModelError::Internal(_) => "internal",
         };
         let mut problem = Self::new(code, error.to_string(), request_id);

@@ -84,11 +84,15 @@ impl Record {
     }
 
     /// Hands everything over for export.
-    pub(super) fn end(&self, answered: Answered) {
-        let laps = std::mem::take(&mut *self.laps.lock().unwrap_or_else(PoisonError::into_inner));
-        let (trace, end) = (self.trace, Instant::now());
-        let ended = Ended { trace, end, answered, laps: laps.kept, left_out: laps.left_out };
+    pub(super) fn end(self: &Arc<Self>, answered: Answered) {
+        let ended = Ended { record: self.clone(), trace: self.trace, end: Instant::now(), answered };
         self.exporter.push(Finished::Invocation(Box::new(ended)));
+    }
+
+    /// What was noted, and how much more there was.
+    pub(super) fn taken(&self) -> (Vec<Lap>, usize) {
+        let laps = std::mem::take(&mut *self.laps.lock().unwrap_or_else(PoisonError::into_inner));
+        (laps.kept, laps.left_out)
     }
 }
 
@@ -108,14 +112,14 @@ pub(super) struct Answered {
     pub(super) code: String,
 }
 
-/// An invocation that has ended.
+/// An invocation that has ended. Its notes are taken when spans are made of them: what was given up at a deadline ends its
+/// stage on another thread, just after the answer.
 #[derive(Debug)]
 pub(super) struct Ended {
+    pub(super) record: Arc<Record>,
     pub(super) trace: TraceContext,
     pub(super) end: Instant,
     pub(super) answered: Answered,
-    pub(super) laps: Vec<Lap>,
-    pub(super) left_out: usize,
 }
 
 /// A batch in which somebody is sampled: a trace of its own, because it belongs to many.
@@ -185,7 +189,7 @@ impl Finished {
     /// How many spans it makes.
     pub(super) fn spans(&self) -> usize {
         match self {
-            Self::Invocation(ended) => 1 + ended.laps.len(),
+            Self::Invocation(ended) => 1 + ended.record.laps.lock().unwrap_or_else(PoisonError::into_inner).kept.len(),
             Self::Batch(_) => 1,
         }
     }

@@ -49,7 +49,7 @@ async fn each_line_is_an_object_that_names_its_request() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn slow_requests_are_logged_with_their_stages() {
-    let settings = "[telemetry]\nlog_format = \"json\"\nslow_request_ms = 200";
+    let settings = "[telemetry]\nlog_format = \"json\"\nslow_request_ms = 20";
     let log = log_of(settings, &["state", "slow", "reject?status=409"]).await;
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect(line));
     let slow = lines
@@ -60,7 +60,7 @@ async fn slow_requests_are_logged_with_their_stages() {
     assert_eq!((&line["level"], &line["status"], &line["trace_id"]), (&"WARN".into(), &200.into(), &TRACE.into()));
     let ms = |name: &str| line[name].as_f64().unwrap_or_else(|| panic!("{name}: {line}"));
     let stages = ["validate_ms", "preprocess_ms", "queue_ms", "infer_ms", "postprocess_ms"].map(ms);
-    assert!(ms("infer_ms") >= 200.0 && stages.iter().sum::<f64>() <= ms("total_ms"), "{line}");
+    assert!(ms("infer_ms") >= 20.0 && stages.iter().sum::<f64>() <= ms("total_ms"), "{line}");
     // A busy machine may make others slow too; the quick ones mostly are not there.
     assert!(line.get("code").is_none() && line.get("cache_ms").is_none(), "{line}");
 }

@@ -48,7 +48,7 @@ fn closed(reason: &'static str) -> BTreeMap<&'static str, f64> {
 }
 
 /// Which rules speak of which figures, and a part of what they say.
-fn cases() -> [(&'static str, Figures, Settings, &'static str); 20] {
+fn cases() -> [(&'static str, Figures, Settings, &'static str); 21] {
     let delay = Settings { max_queue_delay_ms: 5.0, ..settings() };
     [
         ("fine", well(), settings(), "6.0 rows, callers wait 60 ms (p95) and lanes are busy 50 %"),
@@ -118,6 +118,12 @@ fn cases() -> [(&'static str, Figures, Settings, &'static str); 20] {
             Figures { reasons: closed("full"), waiting_mean: 60.0, ..well() },
             settings(),
             "full (max_batch_size = 32), and 60 rows wait when one is formed. | A further row costs 0.40",
+        ),
+        (
+            "closed-for-neighbours",
+            Figures { reasons: closed("neighbour"), rows_mean: 1.2, ..well() },
+            settings(),
+            "60 % of the batches ended early, with 1.2 rows",
         ),
         ("one-tenant", Figures { top_tenant_share: 0.95, ..well() }, settings(), "`a`, brings 95 % of the rows"),
     ]

@@ -36,6 +36,9 @@ const WORTH: f64 = 0.98;
 /// A batch is large enough when its rows cost no more than the largest one's over this much: beyond that it only ends
 /// later, for those in it and for those who wait.
 const ENOUGH: f64 = 0.97;
+/// The same for those who ask for much while another tenant asks for little, which would wait for the batch to end. This is
+/// what a quiet tenant's short wait may cost a loud one's throughput.
+const ENOUGH_BESIDE: f64 = 0.75;
 /// Sizes of a batch that are compared.
 const MOST_SIZES: usize = 1024;
 /// Rows that are looked at in vain for one batch.
@@ -49,8 +52,8 @@ impl Limits {
         self.profile.as_ref().and_then(|profile| profile.predict(rows, elements))
     }
 
-    /// From how many rows on, each of so many elements, further ones make none of them much cheaper.
-    fn enough(&self, elements: u64) -> usize {
+    /// From how many rows on, each of so many elements, none of them costs more than the cheapest possible over `enough`.
+    fn enough(&self, elements: u64, enough: f64) -> usize {
         let each = |rows: usize| self.predict(rows, elements).map(|time| time.as_secs_f64() / rows as f64);
         let fits = |rows: &usize| {
             elements.saturating_mul(*rows as u64) <= self.elements
@@ -61,7 +64,7 @@ impl Limits {
         let largest = partition(self.rows, |rows| fits(&rows));
         let sizes = || (1..=largest.min(MOST_SIZES)).filter_map(|rows| Some((rows, each(rows)?)));
         let Some(best) = sizes().map(|(_, cost)| cost).min_by(f64::total_cmp) else { return usize::MAX };
-        sizes().find(|(_, cost)| cost * ENOUGH <= best).map_or(usize::MAX, |(rows, _)| rows)
+        sizes().find(|(_, cost)| cost * enough <= best).map_or(usize::MAX, |(rows, _)| rows)
     }
 
     fn is_too_long(&self, rows: usize, elements: u64) -> bool {
@@ -107,14 +110,32 @@ pub(super) struct Company<'a> {
     real: u64,
     /// Rows that did not fit.
     misfits: usize,
-    /// Rows that are enough at the present length.
-    enough: (u64, usize),
+    /// Rows that are enough at the present length, and of tenants that ask for much.
+    enough: Sizes,
+    enough_beside: Sizes,
+    /// Whether it has rows of such a tenant.
+    is_loud: bool,
+}
+
+/// A size for rows of so many elements.
+type Sizes = (u64, usize);
+/// None that was worked out.
+const NO_SIZE: Sizes = (0, usize::MAX);
+
+/// A row that might join.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Newcomer {
+    /// The batch has a row of the same request, which is not answered before its last one.
+    pub(super) is_same: bool,
+    /// Its tenant asks for much while another asks for little.
+    pub(super) is_loud: bool,
 }
 
 impl<'a> Company<'a> {
     /// Nobody yet, of so many rows that wait.
     pub(super) fn new(limits: &'a Limits, waiting: usize) -> Self {
-        Self { limits, rows: 0, waiting, longest: Vec::new(), real: 0, misfits: 0, enough: (0, usize::MAX) }
+        let (longest, enough, enough_beside) = (Vec::new(), NO_SIZE, NO_SIZE);
+        Self { limits, rows: 0, waiting, longest, real: 0, misfits: 0, enough, enough_beside, is_loud: false }
     }
 
     /// Elements of each row with its padding.
@@ -124,11 +145,11 @@ impl<'a> Company<'a> {
 
     /// Takes a row in, or says why not. The first one always fits: rows are checked against the model's maxima before they
     /// are queued, and a row that takes long alone takes as long later.
-    /// `is_same` tells that the batch has a row of the same request, which is not answered before its last one.
-    pub(super) fn admit(&mut self, lengths: &[u64], is_same: bool) -> Result<(), Reason> {
+    pub(super) fn admit(&mut self, lengths: &[u64], newcomer: Newcomer) -> Result<(), Reason> {
         if self.rows > 0 {
-            self.judge(lengths, is_same).inspect_err(|_| self.misfits += 1)?;
+            self.judge(lengths, newcomer).inspect_err(|_| self.misfits += 1)?;
         }
+        self.is_loud |= newcomer.is_loud;
         self.join(lengths);
         Ok(())
     }
@@ -148,7 +169,7 @@ impl<'a> Company<'a> {
         self.real = self.real.saturating_add(elements(lengths));
     }
 
-    fn judge(&mut self, lengths: &[u64], is_same: bool) -> Result<(), Reason> {
+    fn judge(&mut self, lengths: &[u64], Newcomer { is_same, is_loud }: Newcomer) -> Result<(), Reason> {
         let (limits, rows) = (self.limits, self.rows + 1);
         if rows > limits.rows {
             return Err(Reason::Full);
@@ -165,11 +186,18 @@ impl<'a> Company<'a> {
         if limits.is_too_long(rows, padded) {
             return Err(Reason::Time);
         }
-        if self.enough.0 != padded {
-            self.enough = (padded, limits.enough(padded));
+        let size = |known: &mut Sizes, share: f64| {
+            if known.0 != padded {
+                *known = (padded, limits.enough(padded, share));
+            }
+            known.1
+        };
+        if (self.is_loud || is_loud) && rows > size(&mut self.enough_beside, ENOUGH_BESIDE) {
+            return Err(Reason::Neighbour);
         }
+        let enough = size(&mut self.enough, ENOUGH);
         // What is left must be enough for a batch, too, or the next one would be the dearer.
-        if rows > self.enough.1 && !is_same && self.waiting >= self.enough.1.saturating_mul(2) {
+        if rows > enough && !is_same && self.waiting >= enough.saturating_mul(2) {
             return Err(Reason::Enough);
         }
         if self.is_worth_it(lengths, padded) { Ok(()) } else { Err(Reason::Unlike) }

@@ -5,10 +5,10 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Bill, CLASSES, Entry, Formed, Queue, Reason,
-    company::{Company, elements, parts},
+    Bill, CLASSES, Entry, Formed, Queue, Reason, Served,
+    company::{Company, Newcomer, elements, parts},
 };
-use crate::tenant::{Priority, Standing};
+use crate::tenant::Standing;
 
 /// What a batch is expected to take where nothing was measured; it is put right when it has run.
 const UNMEASURED: Duration = Duration::from_millis(1);
@@ -31,6 +31,8 @@ struct Offer<'a, T> {
     entries: &'a std::collections::VecDeque<Entry<T>>,
     weight: f64,
     exclusive: bool,
+    /// Whether the tenant asks for much while another asks for little.
+    is_loud: bool,
     /// The flow's clock, with what it would be given by this batch.
     clock: f64,
     /// The entry that is looked at, and how many of its rows have been.
@@ -83,14 +85,15 @@ impl<T: Clone> Queue<T> {
     }
 
     fn offers(&self) -> Vec<Offer<'_, T>> {
-        let mut offers = Vec::new();
+        let (mut offers, much) = (Vec::new(), self.neighbours.much());
         for (class, waiting) in self.classes.iter().enumerate() {
             for (tenant, entries) in &waiting.flows {
                 let Some(standing) = entries.front().map(|entry| entry.standing) else { continue };
                 let Standing { weight, exclusive } = standing;
                 // The floor of a share is held when time is billed; within one batch the weight will do.
-                let clock = waiting.tenants.clock(tenant);
-                offers.push(Offer { class, tenant, entries, weight, exclusive, clock, at: (0, 0), taken: None });
+                let (clock, is_loud) = (waiting.tenants.clock(tenant), self.neighbours.asks(tenant, much));
+                let (at, taken) = ((0, 0), None);
+                offers.push(Offer { class, tenant, entries, weight, exclusive, is_loud, clock, at, taken });
             }
         }
         offers
@@ -132,7 +135,8 @@ impl<T: Clone> Queue<T> {
                 rows.push((entry.ticket.clone(), *row));
             }
             entry.left.retain(|row| !request.iter().any(|picked| picked.row == *row));
-            flows.push((CLASSES[*class].0, tenant.clone(), request.len()));
+            let (priority, weight, rows) = (CLASSES[*class].0, entry.standing.weight, request.len());
+            flows.push(Served { priority, tenant: tenant.clone(), weight, rows, part: 0.0 });
             if entry.left.is_empty() {
                 flow.remove(*index);
             }
@@ -145,19 +149,19 @@ impl<T: Clone> Queue<T> {
         bill.expected = self.expected(rows.len(), padded);
         let parts = parts(&sizes, padded);
         let mut place = 0;
-        for (priority, tenant, count) in flows {
-            let part = parts[place..place + count].iter().sum();
-            place += count;
-            self.serve(priority, &tenant, (count, bill.expected.mul_f64(part)));
-            bill.flows.push((priority, tenant, count, part));
+        for mut served in flows {
+            served.part = parts[place..place + served.rows].iter().sum();
+            place += served.rows;
+            self.serve(&served, bill.expected.mul_f64(served.part));
+            bill.flows.push(served);
         }
         let elements = (sizes.iter().sum(), padded);
         Formed { rows, elements, parts, reason, bill }
     }
 
-    fn serve(&mut self, priority: Priority, tenant: &str, (rows, expected): (usize, Duration)) {
-        self.between.serve_all(&priority, rows, expected);
-        self.classes[priority as usize].tenants.serve_all(tenant, rows, expected);
+    fn serve(&mut self, Served { priority, tenant, rows, .. }: &Served, expected: Duration) {
+        self.between.serve_all(priority, *rows, expected);
+        self.classes[*priority as usize].tenants.serve_all(tenant, *rows, expected);
     }
 }
 
@@ -183,7 +187,8 @@ impl<T> Offer<'_, T> {
             };
             self.at.1 += 1;
             let row = entry.left[index];
-            match company.admit(entry.lengths_of(row), self.taken == Some(self.at.0)) {
+            let newcomer = Newcomer { is_same: self.taken == Some(self.at.0), is_loud: self.is_loud };
+            match company.admit(entry.lengths_of(row), newcomer) {
                 Ok(()) => {
                     self.taken = Some(self.at.0);
                     return Some((self.at.0, row));

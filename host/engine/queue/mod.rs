@@ -6,10 +6,12 @@
 //! Who goes first is decided by two levels of [`Fair`]: the class (`interactive` has nine parts, `batch` one), and within
 //! it the tenant that has had the least instance time for its weight. The oldest row of whoever is due begins the batch,
 //! so nobody waits for ever; then rows are added in the same order as long as they fit and cost less together than apart
-//! (`company`). A row that does not fit is passed over and keeps its place.
+//! (`company`). A row that does not fit is passed over and keeps its place. While tenants that ask for little are about
+//! (`neighbours`), the batches of those who ask for much end sooner: whoever comes must wait for the one that runs.
 
 mod company;
 mod form;
+mod neighbours;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,6 +20,7 @@ use std::{
 };
 
 pub(super) use company::{Limits, bucket};
+use neighbours::Neighbours;
 
 use crate::{
     fair::Fair,
@@ -42,6 +45,8 @@ pub(super) enum Reason {
     Memory,
     /// Further rows would make it longer and hardly any row cheaper.
     Enough,
+    /// Its tenants ask for much, and one that asks for little would wait for it to end.
+    Neighbour,
     /// Rows wait that would cost more in this batch than in one of their own.
     Unlike,
     /// Rows wait that may not share a batch, because their tenant's or this batch's is exclusive.
@@ -63,6 +68,7 @@ impl Reason {
             Self::Time => "time",
             Self::Memory => "memory",
             Self::Enough => "enough",
+            Self::Neighbour => "neighbour",
             Self::Unlike => "unlike",
             Self::Exclusive => "exclusive",
             Self::Spread => "spread",
@@ -174,8 +180,18 @@ impl<T> Formed<T> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bill {
     expected: Duration,
-    /// Flow, rows, and their part of the time.
-    flows: Vec<(Priority, Arc<str>, usize, f64)>,
+    flows: Vec<Served>,
+}
+
+/// One tenant's rows of one class in a batch.
+#[derive(Clone, Debug)]
+struct Served {
+    priority: Priority,
+    tenant: Arc<str>,
+    weight: f64,
+    rows: usize,
+    /// Their part of the batch's time.
+    part: f64,
 }
 
 /// What an idle instance should do.
@@ -213,6 +229,7 @@ pub(super) struct Queue<T> {
     classes: [Class<T>; CLASSES.len()],
     /// Which class is due.
     between: Fair<Priority>,
+    neighbours: Neighbours,
     rows: usize,
 }
 
@@ -220,7 +237,8 @@ impl<T: Clone> Queue<T> {
     /// An empty queue.
     pub(super) fn new(limits: Limits) -> Self {
         let class = |(priority, _)| Class { priority, flows: BTreeMap::new(), tenants: Fair::default() };
-        Self { limits, classes: CLASSES.map(class), between: Fair::default(), rows: 0 }
+        let (between, neighbours) = (Fair::default(), Neighbours::default());
+        Self { limits, classes: CLASSES.map(class), between, neighbours, rows: 0 }
     }
 
     /// How many rows wait.
@@ -328,13 +346,15 @@ impl<T: Clone> Queue<T> {
 
     /// A batch has run and took this long: what was expected of it is put right.
     pub(super) fn settle(&mut self, bill: &Bill, took: Duration) {
-        for (priority, tenant, rows, part) in &bill.flows {
+        self.neighbours.next_batch();
+        for Served { priority, tenant, weight, rows, part } in &bill.flows {
             let (expected, took) = (bill.expected.mul_f64(*part), took.mul_f64(*part));
             let class = &mut self.classes[*priority as usize];
             class.tenants.settle(tenant, expected, took);
             class.tenants.leave_all(tenant, *rows);
             self.between.settle(priority, expected, took);
             self.between.leave_all(priority, *rows);
+            self.neighbours.given(tenant, *weight, *priority == Priority::Interactive, took.as_secs_f64());
         }
     }
 }

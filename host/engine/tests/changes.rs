@@ -8,11 +8,11 @@ use crate::engine::{Change, ChangeError, EngineError, ModelState, profile};
 
 impl Bench {
     fn load(&self, version: Option<u64>) -> Result<(), ChangeError> {
-        self.engine.prepare_load("echo", version).map(|change| self.engine.publish(change))
+        self.engine.prepare_load("echo", version).and_then(|change| self.engine.publish(change))
     }
 
     fn unload(&self, version: Option<u64>) -> Result<(), ChangeError> {
-        self.engine.prepare_unload("echo", version).map(|change| self.engine.publish(change))
+        self.engine.prepare_unload("echo", version).and_then(|change| self.engine.publish(change))
     }
 
     fn put(&self, file: &str, text: &str) {
@@ -213,7 +213,10 @@ fn an_engine_that_was_stopped_takes_no_more_models() {
     let late = bench.engine.prepare_load("echo", None).unwrap();
     let new = Arc::downgrade(&late.model(Version::Serving).unwrap());
     bench.engine.stop();
-    bench.engine.publish(late);
+    assert!(
+        matches!(bench.engine.publish(late), Err(ChangeError::Stopped)),
+        "who ordered it must not think it was done"
+    );
     assert!(new.upgrade().is_none(), "nobody would stop it");
     // What leaves while it still computes is stopped as well, and waited for.
     let config = Config { stop_timeout: Duration::from_millis(20), ..config(bench.folder.path()) };

@@ -109,7 +109,7 @@ impl Stage {
         let telemetry = Telemetry::new();
         let found = repository::scan(&config.models).unwrap().remove(0);
         let start =
-            |version| Model::start(&found, version, &config, (&fake, &budget), telemetry.model("echo")).unwrap();
+            |version| Model::start(&found, version, &config, (&fake, &budget, &[]), telemetry.model("echo")).unwrap();
         let models = vec![start(1), start(2)];
         fake.set_faults(50);
         Self { models, fake: fake.clone(), host: Account::host(1 << 20), _folder: folder }

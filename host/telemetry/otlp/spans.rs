@@ -136,15 +136,16 @@ fn invocation(ended: &Ended, clock: Clock) -> Vec<Span> {
     if !answered.code.is_empty() {
         server.attributes.push(text("error.type", &answered.code));
     }
-    if ended.left_out > 0 {
-        server.attributes.push(number("tenon.stages_left_out", ended.left_out));
+    let (laps, left_out) = ended.record.taken();
+    if left_out > 0 {
+        server.attributes.push(number("tenon.stages_left_out", left_out));
     }
     // A 4xx is the caller's affair, and by OpenTelemetry's rules no error of a server.
     if answered.status >= 500 {
         let code = StatusCode::Error.into();
         server.status = Some(Status { code, message: answered.code.clone() });
     }
-    let stages = ended.laps.iter().map(|lap| stage(lap, own, (times.0, times.1), clock));
+    let stages = laps.iter().map(|lap| stage(lap, own, (times.0, times.1), clock));
     let stages: Vec<_> = stages.collect();
     std::iter::once(server).chain(stages).collect()
 }

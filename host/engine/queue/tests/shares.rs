@@ -186,6 +186,23 @@ fn a_neighbour_with_twenty_times_the_load_costs_one_batch() {
 }
 
 #[test]
+fn a_quarter_of_what_there_is_comes_soon_beside_who_wants_all_of_it() {
+    // As the benchmark has it: capacity in the largest batches, a quarter of it for the quiet one, alone and beside twenty
+    // times as much; for a model on a CPU, which gains a sixth by batches, and one that gains more.
+    for (further, times) in [(0.85, 1.6), (0.3, 2.5)] {
+        let capacity = 32.0 / (ROW.as_secs_f64() * (1.0 + 31.0 * further));
+        let (quiet, loud) = (tenant("quiet", 1.0, capacity / 4.0), tenant("loud", 1.0, capacity * 5.0));
+        let alone = Simulation::new(1, further).play(&[tenant("quiet", 1.0, capacity / 4.0)], 600)[0].p99();
+        let mut given = Simulation::new(1, further).play(&[quiet, loud], 600);
+        let rows = given.iter().map(|given| given.latencies.len()).sum::<usize>() as f64 / 540.0;
+        let beside = given[0].p99();
+        println!("{further}: {alone:?} alone, {beside:?} beside, {:.2} of the capacity", rows / capacity);
+        assert!(beside <= alone.mul_f64(times), "{further}: {alone:?} alone, {beside:?} beside");
+        assert!(rows >= 0.75 * capacity, "{further}: {rows} of {capacity} rows a second");
+    }
+}
+
+#[test]
 fn nobody_starves_however_little_its_weight() {
     let offered = [tenant("tiny", 0.001, 20.0), tenant("huge", 1000.0, 2000.0), tenant("other", 1000.0, 2000.0)];
     let given = Simulation::new(1, 1.0).play(&offered, 400);

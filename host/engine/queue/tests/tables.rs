@@ -53,6 +53,38 @@ fn a_batch_that_gains_little_from_more_rows_ends_soon() {
 }
 
 #[test]
+fn who_asks_for_much_has_shorter_batches_while_somebody_asks_for_little() {
+    let now = Instant::now();
+    // A row costs 22 ms alone, 14 ms in the largest batch (18.7 over three quarters) and 17.3 ms in one of two.
+    let limits = Limits { rows: 32, time: 1000 * MS, profile: profile(&[(1, 22e3, 13.7e3)]), ..limits() };
+    let standing = Standing::default();
+    let waits = |loud_ms, quiet_ms, requests: &[(&str, usize)]| {
+        let mut queue = Queue::new(limits.clone());
+        for _ in 0..100 {
+            for (tenant, ms) in [("loud", loud_ms), ("quiet", quiet_ms)] {
+                queue.push(entry_of(tenant, standing, 0, &[1], now));
+                let Decision::Run(formed) = queue.next(now, 1) else { panic!("a row waits") };
+                queue.settle(&formed.bill, ms * MS);
+            }
+        }
+        for (ticket, (tenant, rows)) in requests.iter().enumerate() {
+            queue.push(entry_of(tenant, standing, ticket, &vec![1; *rows], now));
+        }
+        let (rows, reason) = run(&mut queue, now);
+        (rows.len(), rows.iter().filter(|(ticket, _)| requests[*ticket].0 == "quiet").count(), reason)
+    };
+    assert_eq!(waits(30, 10, &[("loud", 20)]), (2, 0, Reason::Neighbour));
+    assert_eq!(
+        waits(30, 10, &[("loud", 20), ("quiet", 1)]),
+        (2, 1, Reason::Neighbour),
+        "and who is quiet goes with one"
+    );
+    assert_eq!(waits(30, 10, &[("quiet", 20)]).1, 20, "its own rows are its own affair");
+    assert_eq!(waits(12, 10, &[("loud", 20)]).0, 20, "who are alike are no loud neighbours");
+    assert_eq!(waits(30, 0, &[("loud", 20)]).0, 20, "nobody asks for little");
+}
+
+#[test]
 fn a_long_row_is_passed_over_and_goes_when_it_is_the_oldest() {
     let now = Instant::now();
     let mut queue = Queue::new(limits());
