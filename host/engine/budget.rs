@@ -60,8 +60,8 @@ pub(super) struct Budget {
     backend: Arc<dyn Backend>,
     high_mark: f64,
     parts: Mutex<Vec<Part>>,
-    /// What batches could not give back when that was shared out.
-    fixed: AtomicU64,
+    /// What was held beside all models when memory was shared out.
+    other: AtomicU64,
     is_short: AtomicBool,
 }
 
@@ -72,6 +72,8 @@ struct Part {
     model: String,
     lanes: u64,
     stated: Option<u64>,
+    /// What it holds without any lane.
+    weight_bytes: u64,
     place: Arc<LaneBytes>,
     row: RowBytes,
     standing: Standing,
@@ -99,7 +101,7 @@ struct LaneBytes {
 pub(super) struct RowBytes {
     /// The smallest: without it the model is of no use.
     pub(super) smallest: u64,
-    /// The largest; where it fits once, it is to fit as long as the model serves.
+    /// The largest; while it fits, no other model may come that takes its room.
     pub(super) largest: u64,
 }
 
@@ -107,8 +109,8 @@ impl Budget {
     /// Limits the backend to so many bytes.
     pub(super) fn new(backend: Arc<dyn Backend>, bytes: u64, high_mark: f64) -> Arc<Self> {
         backend.limit_memory(bytes);
-        let (parts, fixed, is_short) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { backend, high_mark, parts, fixed, is_short })
+        let (parts, other, is_short) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Self { backend, high_mark, parts, other, is_short })
     }
 
     /// What a model that is being loaded may use: for so many lanes, each of the stated size if there is one. Lanes of
@@ -124,7 +126,8 @@ impl Budget {
         let [enforced, planned] = [stated.unwrap_or(u64::MAX); 2].map(AtomicU64::new);
         let place = Arc::new(LaneBytes { enforced, planned });
         let (model, lanes, standing) = (model.into(), lanes as u64, Standing::Coming(instead_of));
-        parts.push(Part { share, model, lanes, stated, place: place.clone(), row: RowBytes::default(), standing });
+        let (weight_bytes, row) = (0, RowBytes::default());
+        parts.push(Part { share, model, lanes, stated, weight_bytes, place: place.clone(), row, standing });
         self.share_out(&parts);
         Arc::new(Share { budget: self.clone(), number: share, place })
     }
@@ -132,8 +135,7 @@ impl Budget {
     /// Looks at the figures: whether requests should be refused now.
     pub(super) fn is_short(&self) -> bool {
         let Some(memory) = self.backend.memory() else { return false };
-        if memory.fixed_bytes() != self.fixed.load(Relaxed) {
-            // A model's weights are gone later than its lanes.
+        if memory.other_bytes != self.other.load(Relaxed) {
             self.share_out(&self.parts());
         }
         let high = memory.limit_bytes as f64 * self.high_mark;
@@ -146,38 +148,43 @@ impl Budget {
         held > mark
     }
 
+    /// Works out what each lane may hold: beside those that serve, whoever else is coming or leaving. What it has once the
+    /// change is over counts; while models come and go more is promised than there is, and the device's limit stands. So
+    /// that this is seldom met, batches are planned for all that are there.
     fn share_out(&self, parts: &[Part]) {
         let Some(memory) = self.backend.memory() else { return };
-        self.fixed.store(memory.fixed_bytes(), Relaxed);
-        for part in parts.iter().filter(|part| part.stated.is_none()) {
-            let beside = || parts.iter().filter(|other| part.counts(other));
-            if !matches!(part.standing, Standing::Leaving) {
-                part.place.enforced.store(each(beside(), &memory, 1.0), Relaxed);
-                part.place.planned.store(each(beside(), &memory, self.high_mark), Relaxed);
-            }
+        self.other.store(memory.other_bytes, Relaxed);
+        for part in parts.iter().filter(|part| part.stated.is_none() && !matches!(part.standing, Standing::Leaving)) {
+            let view = || parts.iter().filter(|other| part.counts(other));
+            let enforced = each(view(), &memory, 1.0);
+            let planned = each(view(), &memory, self.high_mark).min(each(parts.iter(), &memory, self.high_mark));
+            part.place.enforced.store(enforced, Relaxed);
+            part.place.planned.store(planned, Relaxed);
         }
+    }
+
+    fn weighs(&self, number: u64, weight_bytes: u64) {
+        let mut parts = self.parts();
+        parts.iter_mut().filter(|part| part.share == number).for_each(|part| part.weight_bytes = weight_bytes);
+        self.share_out(&parts);
     }
 
     fn settle(&self, number: u64, row: RowBytes) -> Result<(), TooLittle> {
         let mut parts = self.parts();
         let Some(memory) = self.backend.memory() else { return Ok(()) };
+        parts.iter_mut().filter(|part| part.share == number).for_each(|part| part.row = row);
         self.share_out(&parts);
-        for part in parts.iter_mut().filter(|part| part.share == number) {
-            // What never fits is the business of who sends it.
-            let largest = if row.largest <= part.place.enforced.load(Relaxed) { row.largest } else { 0 };
-            part.row = RowBytes { largest, ..row };
-        }
         let Some(newcomer) = parts.iter().find(|part| part.share == number) else { return Ok(()) };
-        let beside = || parts.iter().filter(|other| newcomer.counts(other));
-        self.is_promised(beside(), &memory)?;
+        let view = || parts.iter().filter(|other| newcomer.counts(other));
+        self.is_promised(view(), &memory)?;
         // Its own rows, and those of the models that will have less.
-        let (enforced, planned) = (each(beside(), &memory, 1.0), each(beside(), &memory, self.high_mark));
-        for part in beside() {
-            let wants = [(part.row.smallest, planned), (part.row.largest, enforced)];
+        let (enforced, planned) = (each(view(), &memory, 1.0), each(view(), &memory, self.high_mark));
+        for part in view() {
+            let wants = [(part.row.smallest, planned), (part.served_bytes(), enforced)];
             for (row_bytes, shared) in wants {
                 let lane_bytes = part.stated.unwrap_or(shared);
                 if lane_bytes < row_bytes {
-                    let DeviceMemory { weight_bytes, limit_bytes, .. } = memory;
+                    let (weight_bytes, limit_bytes) = (weights(view()), memory.limit_bytes);
                     let model = part.model.clone();
                     return Err(TooLittle::Lane { model, weight_bytes, limit_bytes, lane_bytes, row_bytes });
                 }
@@ -187,12 +194,17 @@ impl Budget {
     }
 
     /// Whether there is as much as lanes are promised, or requests would be refused for ever.
-    fn is_promised<'a>(&self, parts: impl Iterator<Item = &'a Part>, memory: &DeviceMemory) -> Result<(), TooLittle> {
-        let (stated_bytes, below_bytes) = (stated(parts), below(memory, self.high_mark));
-        if memory.fixed_bytes().saturating_add(stated_bytes) <= below_bytes {
+    fn is_promised<'a>(
+        &self,
+        parts: impl Iterator<Item = &'a Part> + Clone,
+        memory: &DeviceMemory,
+    ) -> Result<(), TooLittle> {
+        let (weight_bytes, stated_bytes) = (weights(parts.clone()), stated(parts));
+        let below_bytes = below(memory, self.high_mark);
+        if weight_bytes.saturating_add(memory.other_bytes).saturating_add(stated_bytes) <= below_bytes {
             return Ok(());
         }
-        Err(TooLittle::Stated { weight_bytes: memory.weight_bytes, stated_bytes, below_bytes })
+        Err(TooLittle::Stated { weight_bytes, stated_bytes, below_bytes })
     }
 
     fn stands(&self, number: u64, standing: Standing) {
@@ -224,12 +236,23 @@ impl Part {
             (Standing::Serving, Standing::Coming(_)) => false,
         }
     }
+
+    /// What its largest row needs, where it serves such rows today: that is not taken from it.
+    fn served_bytes(&self) -> u64 {
+        let fits = self.row.largest <= self.place.enforced.load(Relaxed);
+        if fits && matches!(self.standing, Standing::Serving) { self.row.largest } else { 0 }
+    }
 }
 
 /// What is left for each lane of no stated size, below a mark.
 fn each<'a>(parts: impl Iterator<Item = &'a Part> + Clone, memory: &DeviceMemory, mark: f64) -> u64 {
     let lanes: u64 = parts.clone().filter(|part| part.stated.is_none()).map(|part| part.lanes).sum();
-    below(memory, mark).saturating_sub(memory.fixed_bytes()).saturating_sub(stated(parts)) / lanes.max(1)
+    let fixed = memory.other_bytes.saturating_add(weights(parts.clone())).saturating_add(stated(parts));
+    below(memory, mark).saturating_sub(fixed) / lanes.max(1)
+}
+
+fn weights<'a>(parts: impl Iterator<Item = &'a Part>) -> u64 {
+    parts.map(|part| part.weight_bytes).fold(0, u64::saturating_add)
 }
 
 fn stated<'a>(parts: impl Iterator<Item = &'a Part>) -> u64 {
@@ -258,6 +281,11 @@ impl Share {
     /// Names it among all.
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Says what the model holds without any lane.
+    pub(super) fn weighs(&self, bytes: u64) {
+        self.budget.weighs(self.number, bytes);
     }
 
     /// What a lane may use; a batch that wants more runs out of memory.

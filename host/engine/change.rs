@@ -79,13 +79,18 @@ impl Engine {
             let error = super::LoadError::NoVersion { folder: found.folder.clone() };
             failures.insert(0, Failure::of(&error, false));
         }
-        // Versions whose folders are gone leave with this change.
+        // Versions whose folders are gone leave with this change, and those that are replaced.
         let stay = |number: &u64| version.is_some() || found.versions.contains(number);
-        let leaving: Vec<_> =
+        let mut leaving: Vec<_> =
             before.models().filter(|(number, _)| !stay(number)).map(|(_, model)| model.share()).collect();
         for version in wanted {
-            match self.bring_up(&found, version, (before.0.get(&version), &leaving)) {
-                Ok(model) => drop(versions.0.insert(version, Slot::of(model))),
+            let old = before.0.get(&version);
+            match self.bring_up(&found, version, (old, &leaving)) {
+                Ok(model) => {
+                    let old = old.and_then(|slot| slot.model.as_ref()).filter(|old| !Arc::ptr_eq(old, &model));
+                    leaving.extend(old.map(|old| old.share()));
+                    versions.0.insert(version, Slot::of(model));
+                }
                 Err(failure) => drop(failures.insert(version, failure)),
             }
         }

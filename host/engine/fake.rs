@@ -41,6 +41,8 @@ pub struct Memory {
     pub capacity: Option<u64>,
     /// What the chance begins with that `set_faults` gives to running out of memory.
     pub seed: u64,
+    /// What each model holds without any lane.
+    pub weight_bytes: u64,
 }
 
 /// The fake; cloning shares it.
@@ -95,7 +97,7 @@ impl Fake {
         self.0.state().held_bytes = bytes;
     }
 
-    /// From now on models are told to hold so many bytes.
+    /// From now on somebody else is told to hold so many bytes like models.
     pub fn set_weights(&self, bytes: u64) {
         self.0.state().weights = bytes;
     }
@@ -191,9 +193,8 @@ impl Backend for Fake {
         if text == b"broken" {
             return Err(BackendError::threw("the file says that it is broken"));
         }
-        let model =
-            FakeModel { fake: self.clone(), signature: signature.clone(), limit: u64::MAX, peak: 0, dead: false };
-        Ok(Arc::new(model))
+        let (weight, signature) = (Arc::new(Weight::of(self)), signature.clone());
+        Ok(Arc::new(FakeModel { fake: self.clone(), weight, signature, limit: u64::MAX, peak: 0, dead: false }))
     }
 
     fn memory(&self) -> Option<DeviceMemory> {
@@ -213,9 +214,27 @@ impl Backend for Fake {
     }
 }
 
+/// What a model holds, told for as long as anybody has it.
+struct Weight(Fake, u64);
+
+impl Weight {
+    fn of(fake: &Fake) -> Self {
+        let bytes = fake.0.behaviour.memory.as_ref().map_or(0, |memory| memory.weight_bytes);
+        fake.0.state().weights += bytes;
+        Self(fake.clone(), bytes)
+    }
+}
+
+impl Drop for Weight {
+    fn drop(&mut self) {
+        self.0.0.state().weights -= self.1;
+    }
+}
+
 #[derive(Clone)]
 struct FakeModel {
     fake: Fake,
+    weight: Arc<Weight>,
     signature: Arc<Signature>,
     limit: u64,
     peak: u64,
@@ -236,6 +255,10 @@ impl Loaded for FakeModel {
             return Err(BackendError::threw("there is no instance at present"));
         }
         Ok(Box::new(self.clone()))
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.weight.1
     }
 }
 

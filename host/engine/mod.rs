@@ -182,6 +182,8 @@ impl Engine {
         let found = repository::scan(&config.models)?;
         let models = found.iter().map(|found| (found.name.clone(), Arc::new(engine.first(found))));
         let models = Catalogue(models.collect());
+        // All at once: which of them fit must not depend on their order.
+        models.models().for_each(|model| model.serve());
         engine.catalogue = ArcSwap::from_pointee(models);
         Ok(Arc::new(engine))
     }
@@ -197,10 +199,7 @@ impl Engine {
             return Versions([(0, failed(0, &error))].into());
         }
         let start = |version: u64| match self.start_version(found, version, &[]) {
-            Ok(model) => {
-                model.serve();
-                Slot::of(model)
-            }
+            Ok(model) => Slot::of(model),
             Err(error) => failed(version, &error),
         };
         Versions(found.versions.iter().map(|version| (*version, start(*version))).collect())

@@ -10,7 +10,7 @@ use std::{
 use super::{
     Config, WarmUp,
     backend::{Backend, BackendError, Instance, Loaded},
-    budget::{Budget, Share, TooLittle},
+    budget::{Budget, RowBytes, Share, TooLittle},
     ceiling::Ceiling,
     check,
     error::{InferError, LoadError},
@@ -78,9 +78,13 @@ impl Model {
             Some(_) => LoadError::Memory { file: file.clone(), detail: error.detail },
             None => LoadError::Backend { file: file.clone(), detail: error.detail },
         };
-        let loaded = backend.load(&file, &manifest.signature, manifest.device).map_err(failed)?;
         let instances = manifest.instances.min(config.lanes());
+        // Before it holds anything, so that nobody who serves has less for its weights either.
         let share = budget.join(&found.name, (instances, manifest.lane_bytes), instead_of.to_vec());
+        let loaded = backend.load(&file, &manifest.signature, manifest.device).map_err(failed)?;
+        share.weighs(loaded.weight_bytes());
+        let too_little = |error: TooLittle| LoadError::Memory { file: file.clone(), detail: error.to_string() };
+        share.settle(RowBytes::default()).map_err(too_little)?;
         let mut instance = loaded.instance().map_err(failed)?;
         instance.limit_memory(share.lane_bytes());
         let profile = profile(key, &manifest, config, &mut *instance).map_err(|error| match error.short() {
@@ -88,7 +92,6 @@ impl Model {
             None => LoadError::WarmUp(error.detail),
         })?;
         drop(instance);
-        let too_little = |error: TooLittle| LoadError::Memory { file: file.clone(), detail: error.to_string() };
         share.settle(profile.row_bytes(manifest.plan.maxima.iter().product())).map_err(too_little)?;
         let profile = Arc::new(profile);
         let ground = Arc::new(ground(found, &manifest, (loaded, share), (&profile, instances), metrics));
@@ -228,7 +231,7 @@ impl Model {
         }
         let is_expected = self.ground.waiting.arrives(invocation);
         if !is_expected {
-            self.ground.waiting.room(&invocation.tenant, invocation.standing)?;
+            self.ground.waiting.room_now(&invocation.tenant, invocation.standing)?;
         }
         let contract = |violation| InferError::Contract { model: self.name.clone(), violation };
         let checked = check::check(plan, inputs).map_err(contract)?;

@@ -113,7 +113,15 @@ impl Waiting {
 
     /// Whether one more request of a tenant may come, of however many rows.
     pub(super) fn room(&self, tenant: &str, standing: Standing) -> Result<(), InferError> {
-        let expected = self.arrivals.rows(tenant);
+        self.room_beside(self.arrivals.rows(tenant), tenant, standing)
+    }
+
+    /// The same for rows that come now and were let in long ago, with an earlier step: only rows that are here keep them out.
+    pub(super) fn room_now(&self, tenant: &str, standing: Standing) -> Result<(), InferError> {
+        self.room_beside((0, 0), tenant, standing)
+    }
+
+    fn room_beside(&self, expected: (usize, usize), tenant: &str, standing: Standing) -> Result<(), InferError> {
         let state = self.state();
         self.open(&state)?;
         if state.queue.has_room((tenant, standing), expected, self.max_rows) {

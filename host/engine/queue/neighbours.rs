@@ -7,12 +7,13 @@ use std::{collections::HashMap, sync::Arc};
 
 /// Batches that are remembered for each tenant: what is older counts for less than a third.
 const BATCHES: f64 = 32.0;
-/// Whose part of what was given is smaller is not about (any more).
+/// Whose part of what was given is smaller is not about (any more), and whose is smaller by far is forgotten.
 const LEAST_PART: f64 = 0.01;
+const FORGOTTEN_PART: f64 = 1e-4;
 /// Who was given so many times as much as another for its weight asks for much beside it. (Means of equal tenants differ
 /// by less.)
 const MUCH: f64 = 1.5;
-/// More tenants than can have their least part each: those that have less are forgotten.
+/// Tenants beyond these are forgotten once they have less than their least part, which more cannot have.
 const MOST_TENANTS: usize = 128;
 /// Sums are made small again when this is passed, long before they lose digits.
 const LARGE_UNIT: f64 = 1e100;
@@ -26,6 +27,7 @@ pub(super) struct Neighbours {
     unit: f64,
 }
 
+/// What one tenant was given.
 #[derive(Clone, Debug)]
 struct Given {
     weight: f64,
@@ -47,8 +49,8 @@ impl Default for Neighbours {
 impl Neighbours {
     /// A batch has ended: what follows was given by it.
     pub(super) fn next_batch(&mut self) {
-        let tenants = self.tenants.len().clamp(1, MOST_TENANTS) as f64;
-        self.unit *= 1.0 + 1.0 / (BATCHES * tenants);
+        let about = self.about().count().max(1) as f64;
+        self.unit *= 1.0 + 1.0 / (BATCHES * about);
         if self.unit > LARGE_UNIT {
             self.all /= self.unit;
             for given in self.tenants.values_mut() {
@@ -57,10 +59,16 @@ impl Neighbours {
             }
             self.unit = 1.0;
         }
-        if self.tenants.len() > MOST_TENANTS {
-            let least = LEAST_PART * self.all;
-            self.tenants.retain(|_, given| given.all >= least);
-        }
+        // What was given long ago has become little against what is given now.
+        let sum = self.tenants.values().map(|given| given.all).sum::<f64>();
+        let least = if self.tenants.len() > MOST_TENANTS { LEAST_PART } else { FORGOTTEN_PART } * sum;
+        self.tenants.retain(|_, given| given.all >= least);
+        self.all = self.tenants.values().map(|given| given.all).sum();
+    }
+
+    /// Tenants that lately had requests that somebody waits for.
+    fn about(&self) -> impl Iterator<Item = &Given> + Clone {
+        self.tenants.values().filter(|given| given.interactive >= LEAST_PART * self.all)
     }
 
     /// A tenant of this weight was given so many seconds.
@@ -79,8 +87,11 @@ impl Neighbours {
         if self.tenants.len() < 2 {
             return None;
         }
-        let about = self.tenants.values().filter(|given| given.interactive >= LEAST_PART * self.all);
-        about.map(|given| given.all / given.weight).min_by(f64::total_cmp).map(|least| Much(least * MUCH))
+        let least = self.about().map(|given| given.all / given.weight).min_by(f64::total_cmp)?;
+        // Who has less than a fair part of all that are about is loud to nobody.
+        let fair =
+            self.about().map(|given| given.all).sum::<f64>() / self.about().map(|given| given.weight).sum::<f64>();
+        Some(Much(fair.max(least * MUCH)))
     }
 
     /// Whether a tenant asks for that much.

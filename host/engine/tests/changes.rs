@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::engine::{Change, ChangeError, EngineError, ModelState, profile};
+use crate::engine::{Change, ChangeError, EngineError, ModelState, fake::Memory, profile};
 
 impl Bench {
     fn load(&self, version: Option<u64>) -> Result<(), ChangeError> {
@@ -85,6 +85,88 @@ fn what_has_changed_is_replaced_and_the_rest_is_not_touched() {
     bench.put("model.toml", &ECHO.replace("max_queue_size = 16", "max_queue_size = 17"));
     bench.load(None).unwrap();
     assert!(versions().iter().all(|model| model.queue_limit_rows() == 17));
+}
+
+/// A megabyte for models and lanes, of which each version's weights take so much; rows need next to nothing.
+fn small(weight_bytes: u64) -> Bench {
+    let folder = tempfile::tempdir().unwrap();
+    put(folder.path(), "models/echo/model.toml", ECHO);
+    put(folder.path(), "models/echo/1/model.pt", "");
+    let memory = Some(Memory { weight_bytes, ..Memory::default() });
+    let (fake, telemetry) = (Fake::new(Behaviour { memory, ..Behaviour::default() }), Arc::new(Telemetry::new()));
+    let config = Config { memory_bytes: Some(1 << 20), ..config(folder.path()) };
+    let engine = Engine::start(&config, Arc::new(fake.clone()), &telemetry).unwrap();
+    Bench { engine, fake, telemetry, host: Account::host(1 << 20), folder }
+}
+
+fn lane_bytes(model: &Model) -> u64 {
+    model.ground().memory.1.lane_bytes()
+}
+
+#[test]
+fn a_swap_needs_no_more_room_than_there_is_for_one() {
+    // Both at once would be more than the whole.
+    let bench = small(600_000);
+    let old = bench.model();
+    let before = lane_bytes(&old);
+    assert_eq!(before, (1 << 20) - 600_000);
+    bench.put("model.toml", &ECHO.replace("max_queue_size = 16", "max_queue_size = 17"));
+    bench.load(None).unwrap();
+    assert_eq!((lane_bytes(&bench.model()), lane_bytes(&old)), (before, before), "the old one ends what it has begun");
+    assert!(old.room("t", crate::tenant::Standing::default()).is_err(), "while both are held nobody else comes in");
+    drop(old);
+    assert!(bench.model().room("t", crate::tenant::Standing::default()).is_ok());
+    // A second one that stays does not fit, and takes nothing.
+    bench.put("2/model.pt", "two");
+    let said = bench.load(None).unwrap_err().to_string();
+    assert!(
+        said.contains("the weights of all models hold 1200000 bytes") && said.contains("of 943718 below"),
+        "{said}"
+    );
+    assert_eq!(lane_bytes(&bench.model()), before);
+}
+
+#[test]
+fn two_versions_that_have_changed_come_in_the_place_of_two() {
+    let bench = small(400_000);
+    bench.put("2/model.pt", "two");
+    bench.load(None).unwrap();
+    let shared = ((1 << 20) - 800_000) / 2;
+    let lanes = || [1, 2].map(|number| lane_bytes(&bench.engine.model("echo", Version::Number(number)).unwrap()));
+    assert_eq!(lanes(), [shared; 2], "who was there first has less from now on");
+    bench.put("model.toml", &ECHO.replace("max_queue_size = 16", "max_queue_size = 17"));
+    bench.load(None).unwrap();
+    assert_eq!((bench.states(), lanes()), ("1 ready, 2* ready".into(), [shared; 2]));
+    bench.unload(Some(2)).unwrap();
+    assert_eq!(lane_bytes(&bench.model()), (1 << 20) - 400_000);
+}
+
+#[test]
+fn gauges_of_a_queue_add_up_over_versions() {
+    let bench = Bench::plain();
+    let gauge = |name: &str| bench.metric(&format!("tenon_queue_{name}{{model=\"echo\"}}"));
+    assert_eq!((gauge("limit_rows"), gauge("rows")), (Some(16.0), Some(0.0)));
+    bench.put("2/model.pt", "two");
+    bench.load(None).unwrap();
+    let old = bench.engine.model("echo", Version::Number(1)).unwrap();
+    bench.fake.hold();
+    let ask = |model: &Arc<Model>| model.infer(vec![("x".into(), tensor(&[&[1]]))], Vec::new(), &bench.invocation());
+    let running = [ask(&old).unwrap(), ask(&bench.model()).unwrap()];
+    bench.fake.wait_running(2);
+    let waiting = [ask(&old).unwrap(), ask(&bench.model()).unwrap(), ask(&bench.model()).unwrap()];
+    assert_eq!((gauge("limit_rows"), gauge("rows")), (Some(32.0), Some(3.0)));
+    drop(waiting);
+    assert_eq!(gauge("rows"), Some(0.0));
+    bench.fake.release();
+    drop((running, old));
+    bench.put("3/model.pt", "broken");
+    bench.load(None).unwrap_err();
+    bench.unload(Some(1)).unwrap();
+    // Neither who failed nor who left; lanes that end take their queue along.
+    while gauge("limit_rows") != Some(16.0) {
+        std::thread::yield_now();
+    }
+    assert_eq!(gauge("rows"), Some(0.0));
 }
 
 #[test]

@@ -148,7 +148,7 @@ proptest! {
         events in prop::collection::vec(event(), 1..20),
         seed in any::<u64>(),
     ) {
-        let memory = Memory { capacity: Some(80), seed };
+        let memory = Memory { capacity: Some(80), seed, ..Memory::default() };
         let bench = Bench::new(with(memory), |text| text.replace("max_queue_size = 16", "max_queue_size = 4096"));
         bench.fake.set_faults(5);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -100,7 +100,7 @@ impl Stage {
         put(folder.path(), "models/echo/model.toml", &text);
         put(folder.path(), "models/echo/1/model.pt", "");
         put(folder.path(), "models/echo/2/model.pt", "");
-        let memory = Some(Memory { capacity: Some(80), seed: 5 });
+        let memory = Some(Memory { capacity: Some(80), seed: 5, ..Memory::default() });
         let behaviour = Behaviour { throws_on: Some(THROWS), panics_on: Some(PANICS), memory, ..Behaviour::default() };
         let fake = Fake::new(behaviour);
         // No thread: the history is the lanes.

@@ -53,7 +53,9 @@ struct Shared {
 
 struct Traces {
     shared: Arc<Shared>,
-    /// Spans that are to be sent next.
+    /// What spans are made of when they are sent, and how many these will be.
+    received: (Vec<Finished>, usize),
+    /// Spans that were sent in vain.
     spans: Vec<Span>,
     /// How often these have been sent in vain.
     attempts: u32,
@@ -137,7 +139,8 @@ impl Sender {
         let (resource, since_ns) = (spans::resource(config), Clock::read().unix_ns(Instant::now()));
         let shared = Arc::new(Shared { collector, counts, resource, interval: config.interval() });
         let health = Health::new(Signal::Traces);
-        let traces = Traces { shared: shared.clone(), spans: Vec::new(), attempts: 0, health };
+        let (received, spans) = ((Vec::new(), 0), Vec::new());
+        let traces = Traces { shared: shared.clone(), received, spans, attempts: 0, health };
         let metrics = Metrics { shared, gathering, since_ns, health: Health::new(Signal::Metrics) };
         Self { traces, metrics }
     }
@@ -153,12 +156,22 @@ impl Sender {
 }
 
 impl Traces {
+    /// Spans that are to be sent, as far as they are known.
+    fn count(&self) -> usize {
+        self.spans.len() + self.received.1
+    }
+
+    fn receive(&mut self, finished: Finished) {
+        self.received.1 += finished.spans();
+        self.received.0.push(finished);
+    }
+
     async fn run(&mut self, waiting: &mut Receiver<Finished>, mut stopped: watch::Receiver<bool>) {
         let mut tick = self.shared.tick();
         loop {
-            let room = self.spans.len() < BATCH_SPANS;
+            let room = self.count() < BATCH_SPANS;
             // What was sent in vain is sent again when the pause ends, not when the next tick comes.
-            let again = self.health.until.filter(|_| !self.spans.is_empty());
+            let again = self.health.until.filter(|_| self.count() > 0);
             let pause = sleep_until(again.unwrap_or_else(Instant::now).into());
             tokio::select! {
                 () = told(&mut stopped) => return,
@@ -166,8 +179,8 @@ impl Traces {
                 () = pause, if again.is_some() => self.send(told(&mut stopped)).await,
                 finished = waiting.recv(), if room => match finished {
                     Some(finished) => {
-                        self.spans.extend(spans::of(finished));
-                        if self.spans.len() >= BATCH_SPANS {
+                        self.receive(finished);
+                        if self.count() >= BATCH_SPANS {
                             self.send(told(&mut stopped)).await;
                         }
                     }
@@ -182,10 +195,10 @@ impl Traces {
         waiting.close();
         let until = tokio::time::Instant::now() + LAST_SPANS;
         loop {
-            while let Some(finished) = (self.spans.len() < BATCH_SPANS).then(|| waiting.try_recv().ok()).flatten() {
-                self.spans.extend(spans::of(finished));
+            while let Some(finished) = (self.count() < BATCH_SPANS).then(|| waiting.try_recv().ok()).flatten() {
+                self.receive(finished);
             }
-            if self.spans.is_empty() {
+            if self.count() == 0 {
                 return;
             }
             self.health.until = None;
@@ -205,9 +218,12 @@ impl Traces {
     /// Sends the spans that there are. They stay where the collector may take them later, but not for ever: it may be
     /// these that it cannot bear, and others wait.
     async fn send(&mut self, given_up: impl Future<Output = ()>) {
-        if self.spans.is_empty() || self.health.is_paused() {
+        if self.count() == 0 || self.health.is_paused() {
             return;
         }
+        // Not before: a stage that was given up at a deadline is noted on another thread, just after the answer.
+        let (received, _) = std::mem::take(&mut self.received);
+        self.spans.extend(received.into_iter().flat_map(spans::of));
         let (shared, count) = (&self.shared, self.spans.len());
         let message = spans::message(&shared.resource, std::mem::take(&mut self.spans));
         let sent = shared.send::<ExportTraceServiceResponse>(Signal::Traces, &message, given_up).await;

@@ -189,7 +189,7 @@ fn a_neighbour_with_twenty_times_the_load_costs_one_batch() {
 fn a_quarter_of_what_there_is_comes_soon_beside_who_wants_all_of_it() {
     // As the benchmark has it: capacity in the largest batches, a quarter of it for the quiet one, alone and beside twenty
     // times as much; for a model on a CPU, which gains a sixth by batches, and one that gains more.
-    for (further, times) in [(0.85, 1.6), (0.3, 2.5)] {
+    for (further, times, least) in [(0.85, 1.6, 0.84), (0.3, 2.5, 0.75)] {
         let capacity = 32.0 / (ROW.as_secs_f64() * (1.0 + 31.0 * further));
         let (quiet, loud) = (tenant("quiet", 1.0, capacity / 4.0), tenant("loud", 1.0, capacity * 5.0));
         let alone = Simulation::new(1, further).play(&[tenant("quiet", 1.0, capacity / 4.0)], 600)[0].p99();
@@ -198,7 +198,8 @@ fn a_quarter_of_what_there_is_comes_soon_beside_who_wants_all_of_it() {
         let beside = given[0].p99();
         println!("{further}: {alone:?} alone, {beside:?} beside, {:.2} of the capacity", rows / capacity);
         assert!(beside <= alone.mul_f64(times), "{further}: {alone:?} alone, {beside:?} beside");
-        assert!(rows >= 0.75 * capacity, "{further}: {rows} of {capacity} rows a second");
+        // One row at a time would be 0.85 and 0.31 of it: what the rule gives away is bounded, whatever the model gains.
+        assert!(rows >= least * capacity, "{further}: {rows} of {capacity} rows a second");
     }
 }
 
