@@ -11,17 +11,44 @@ pub use crate::telemetry::DeviceMemory;
 use crate::tensor::{Datatype, HeapStaging, Signature, Staging};
 
 /// Where an instance computes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Device {
     /// A lane on the host's processor.
     Cpu,
+    /// A stream on this GPU.
+    Cuda(u32),
 }
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
         }
+    }
+}
+
+/// How exactly a GPU computes. A processor's lanes compute in 32 bits whatever this says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 32 bits throughout.
+    #[default]
+    Fp32,
+    /// Inputs of matrix products and convolutions are rounded to 10 bits of mantissa.
+    Tf32,
+    /// Matrix products and convolutions in bfloat16, what wants more in 32 bits (libtorch's autocast).
+    Bf16,
+    /// The same in half precision.
+    Fp16,
+}
+
+impl Precision {
+    /// From exact to quick.
+    pub const ALL: [Self; 4] = [Self::Fp32, Self::Tf32, Self::Bf16, Self::Fp16];
+
+    /// The name in `model.toml`.
+    pub fn name(self) -> &'static str {
+        ["fp32", "tf32", "bf16", "fp16"][self as usize]
     }
 }
 
@@ -60,17 +87,33 @@ pub trait Backend: Send + Sync {
     /// As the Open Inference Protocol's `platform` tells it.
     fn platform(&self) -> &'static str;
 
-    /// What measured times depend on beside model and device: releases, threads.
-    fn fingerprint(&self) -> String;
+    /// What measured times depend on beside model and device's place: releases, threads, which GPU it is.
+    fn fingerprint(&self, device: Device) -> String;
+
+    /// The devices that there are.
+    fn devices(&self) -> Vec<Device> {
+        vec![Device::Cpu]
+    }
+
+    /// Why a device takes nothing any more until this process is started anew; `None` while all is well.
+    fn lost(&self) -> Option<String> {
+        None
+    }
 
     /// Reads a model file; what comes back is shared read-only by all instances.
-    fn load(&self, file: &Path, signature: &Arc<Signature>, device: Device) -> Result<Arc<dyn Loaded>, BackendError>;
+    fn load(
+        &self,
+        file: &Path,
+        signature: &Arc<Signature>,
+        place: (Device, Precision),
+    ) -> Result<Arc<dyn Loaded>, BackendError>;
 
     /// Whether batches on this device are padded to the model's buckets: where each new shape costs something, few shapes
     /// pay. A CPU lane computes any shape as it comes.
     fn pads_to_buckets(&self, device: Device) -> bool {
         match device {
             Device::Cpu => false,
+            Device::Cuda(_) => true,
         }
     }
 
@@ -79,13 +122,18 @@ pub trait Backend: Send + Sync {
         Arc::new(HeapStaging)
     }
 
-    /// What the device's memory is used for; `None` where nobody counts.
-    fn memory(&self) -> Option<DeviceMemory> {
+    /// What a device's memory is used for; `None` where nobody counts.
+    fn memory(&self, _device: Device) -> Option<DeviceMemory> {
         None
     }
 
-    /// How much of the device's memory models and lanes may use together.
-    fn limit_memory(&self, _bytes: u64) {}
+    /// What there was of a device's own memory at the start; `None` for the processor, whose memory is the machine's.
+    fn memory_bytes(&self, _device: Device) -> Option<u64> {
+        None
+    }
+
+    /// How much of a device's memory models and lanes may use together.
+    fn limit_memory(&self, _device: Device, _bytes: u64) {}
 }
 
 /// A model in memory. Once per model version and device.

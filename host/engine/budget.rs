@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
 };
 
-use super::backend::{Backend, DeviceMemory};
+use super::backend::{Backend, Device, DeviceMemory};
 
 /// What models and lanes may use together, of what there is: the rest is for guests, requests and the system.
 const MACHINE_PARTS: (u64, u64) = (3, 4);
@@ -58,6 +58,7 @@ pub(super) enum TooLittle {
 /// The memory of one device.
 pub(super) struct Budget {
     backend: Arc<dyn Backend>,
+    device: Device,
     high_mark: f64,
     parts: Mutex<Vec<Part>>,
     /// What was held beside all models when memory was shared out.
@@ -107,10 +108,10 @@ pub(super) struct RowBytes {
 
 impl Budget {
     /// Limits the backend to so many bytes.
-    pub(super) fn new(backend: Arc<dyn Backend>, bytes: u64, high_mark: f64) -> Arc<Self> {
-        backend.limit_memory(bytes);
+    pub(super) fn new(backend: Arc<dyn Backend>, device: Device, bytes: u64, high_mark: f64) -> Arc<Self> {
+        backend.limit_memory(device, bytes);
         let (parts, other, is_short) = (Mutex::default(), AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { backend, high_mark, parts, other, is_short })
+        Arc::new(Self { backend, device, high_mark, parts, other, is_short })
     }
 
     /// What a model that is being loaded may use: for so many lanes, each of the stated size if there is one. Lanes of
@@ -134,7 +135,7 @@ impl Budget {
 
     /// Looks at the figures: whether requests should be refused now.
     pub(super) fn is_short(&self) -> bool {
-        let Some(memory) = self.backend.memory() else { return false };
+        let Some(memory) = self.backend.memory(self.device) else { return false };
         if memory.other_bytes != self.other.load(Relaxed) {
             self.share_out(&self.parts());
         }
@@ -152,7 +153,7 @@ impl Budget {
     /// change is over counts; while models come and go more is promised than there is, and the device's limit stands. So
     /// that this is seldom met, batches are planned for all that are there.
     fn share_out(&self, parts: &[Part]) {
-        let Some(memory) = self.backend.memory() else { return };
+        let Some(memory) = self.backend.memory(self.device) else { return };
         self.other.store(memory.other_bytes, Relaxed);
         for part in parts.iter().filter(|part| part.stated.is_none() && !matches!(part.standing, Standing::Leaving)) {
             let view = || parts.iter().filter(|other| part.counts(other));
@@ -171,7 +172,7 @@ impl Budget {
 
     fn settle(&self, number: u64, row: RowBytes) -> Result<(), TooLittle> {
         let mut parts = self.parts();
-        let Some(memory) = self.backend.memory() else { return Ok(()) };
+        let Some(memory) = self.backend.memory(self.device) else { return Ok(()) };
         parts.iter_mut().filter(|part| part.share == number).for_each(|part| part.row = row);
         self.share_out(&parts);
         let Some(newcomer) = parts.iter().find(|part| part.share == number) else { return Ok(()) };

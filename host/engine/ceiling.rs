@@ -25,8 +25,8 @@ const WHOLE_PARTS: u64 = 64;
 #[derive(Debug)]
 pub(super) struct Ceiling {
     profile: Option<Arc<Profile>>,
-    /// What a lane may use.
-    share: Option<Arc<Share>>,
+    /// What a lane may use on each device.
+    shares: Vec<Arc<Share>>,
     /// The size of the largest batch that the configuration allows: from there on there is no ceiling.
     largest: u64,
     /// `u64::MAX` where there is none.
@@ -39,11 +39,11 @@ impl Ceiling {
     /// None so far. `rows` of `elements` padded elements each are the largest batch that is configured.
     pub(super) fn new(
         profile: Option<Arc<Profile>>,
-        share: Option<Arc<Share>>,
+        shares: Vec<Arc<Share>>,
         (rows, elements): (usize, u64),
     ) -> Arc<Self> {
         let (size, step, good) = (AtomicU64::new(u64::MAX), AtomicU64::new(1), AtomicU32::new(0));
-        let mut ceiling = Self { profile, share, largest: u64::MAX, size, step, good };
+        let mut ceiling = Self { profile, shares, largest: u64::MAX, size, step, good };
         ceiling.largest = ceiling.size_of(rows, elements);
         Arc::new(ceiling)
     }
@@ -56,7 +56,8 @@ impl Ceiling {
     /// What a lane may use of what the profile predicts; no limit where it predicts no bytes.
     fn planned(&self) -> u64 {
         let counts = self.profile.as_ref().is_some_and(|profile| profile.counts_bytes());
-        self.share.as_ref().filter(|_| counts).map_or(u64::MAX, |share| share.planned_bytes())
+        let planned = self.shares.iter().filter(|_| counts).map(|share| share.planned_bytes());
+        planned.min().unwrap_or(u64::MAX)
     }
 
     /// Whether so many rows, each padded to so many elements, may share a batch. (One row always runs: if it does not fit,
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     fn of_elements(rows: usize) -> Arc<Ceiling> {
-        Ceiling::new(None, None, (rows, 10))
+        Ceiling::new(None, Vec::new(), (rows, 10))
     }
 
     #[test]

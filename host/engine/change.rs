@@ -14,7 +14,7 @@ use super::{
     Engine,
     catalogue::{Catalogue, Failure, Slot, Versions},
     error::{ChangeError, EngineError},
-    model::Model,
+    model::{DeviceShare, Model},
     reference::{ModelReference, Version},
     repository::{self, Found},
 };
@@ -82,13 +82,13 @@ impl Engine {
         // Versions whose folders are gone leave with this change, and those that are replaced.
         let stay = |number: &u64| version.is_some() || found.versions.contains(number);
         let mut leaving: Vec<_> =
-            before.models().filter(|(number, _)| !stay(number)).map(|(_, model)| model.share()).collect();
+            before.models().filter(|(number, _)| !stay(number)).flat_map(|(_, model)| model.shares()).collect();
         for version in wanted {
             let old = before.0.get(&version);
             match self.bring_up(&found, version, (old, &leaving)) {
                 Ok(model) => {
                     let old = old.and_then(|slot| slot.model.as_ref()).filter(|old| !Arc::ptr_eq(old, &model));
-                    leaving.extend(old.map(|old| old.share()));
+                    leaving.extend(old.into_iter().flat_map(|old| old.shares()));
                     versions.0.insert(version, Slot::of(model));
                 }
                 Err(failure) => drop(failures.insert(version, failure)),
@@ -108,7 +108,7 @@ impl Engine {
         &self,
         found: &Found,
         version: u64,
-        (before, leaving): (Option<&Slot>, &[u64]),
+        (before, leaving): (Option<&Slot>, &[DeviceShare]),
     ) -> Result<Arc<Model>, Failure> {
         let failed = |error| {
             tracing::error!(model = found.name, version, %error, "model failed");
@@ -120,7 +120,7 @@ impl Engine {
         {
             return Ok(model.clone());
         }
-        let leaving: Vec<_> = leaving.iter().copied().chain(before.map(|model| model.share())).collect();
+        let leaving: Vec<_> = leaving.iter().copied().chain(before.into_iter().flat_map(|model| model.shares())).collect();
         self.start_version(found, version, &leaving).map_err(failed)
     }
 
@@ -129,10 +129,10 @@ impl Engine {
         &self,
         found: &Found,
         version: u64,
-        instead_of: &[u64],
+        instead_of: &[DeviceShare],
     ) -> Result<Arc<Model>, super::LoadError> {
         let (begun, name) = (Instant::now(), &found.name);
-        let device = (&*self.backend, &self.budget, instead_of);
+        let device = (&*self.backend, (&self.budgets, instead_of));
         let model = Model::start(found, version, &self.config, device, self.telemetry.model(name))?;
         tracing::info!(model = name, version, seconds = begun.elapsed().as_secs_f64(), "model ready");
         Ok(model)

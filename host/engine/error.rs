@@ -51,6 +51,8 @@ pub enum LoadError {
     Backend { file: PathBuf, detail: String },
     #[error("{} does not fit in the device's memory: {detail}", file.display())]
     Memory { file: PathBuf, detail: String },
+    #[error("instances.device asks for {wanted}, and this host has {there} (`tenon doctor` says why)")]
+    NoDevice { wanted: String, there: String },
     #[error("the first rows failed: {0}")]
     WarmUp(String),
     #[error("a lane's thread could not be started: {0}")]
@@ -66,6 +68,7 @@ impl LoadError {
             Self::NoVersion { .. } => "it has no version",
             Self::Backend { .. } => "its model file cannot be loaded",
             Self::Memory { .. } => "the device's memory is too small for it",
+            Self::NoDevice { .. } => "the host has not the device that it asks for",
             Self::WarmUp(_) => "its first rows failed",
             Self::Thread(_) => "the host has no thread for it",
         }

@@ -6,12 +6,13 @@
 //! memory as a test says: a batch needs a byte for each padded element of its first input.
 
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use super::{Backend, BackendError, Batch, Dense, Device, DeviceMemory, Input, Instance, Loaded, Read, Short};
+use super::{Backend, BackendError, Batch, Dense, Device, DeviceMemory, Input, Instance, Loaded, Precision, Read, Short};
 use crate::tensor::{Datatype, Signature};
 
 /// How the fake behaves.
@@ -30,6 +31,8 @@ pub struct Behaviour {
     pub no_instance_for: usize,
     /// Every so-manieth batch throws, whoever is in it.
     pub throws_every: Option<usize>,
+    /// How many GPUs it claims to have; they share their memory.
+    pub gpus: u32,
     /// What it has of memory; `None`: it does not count.
     pub memory: Option<Memory>,
 }
@@ -61,6 +64,8 @@ struct State {
     held: bool,
     running: usize,
     batches: Vec<usize>,
+    /// Rows that each device had.
+    on: BTreeMap<Device, usize>,
     capacity: Option<u64>,
     fault_in: Option<u64>,
     chance: u64,
@@ -129,9 +134,16 @@ impl Fake {
         self.0.state().batches.clone()
     }
 
+    /// How many rows each device had since `clear`.
+    pub fn rows_on(&self, device: Device) -> usize {
+        self.0.state().on.get(&device).copied().unwrap_or(0)
+    }
+
     /// Forgets the batches so far.
     pub fn clear(&self) {
-        self.0.state().batches.clear();
+        let mut state = self.0.state();
+        state.batches.clear();
+        state.on.clear();
     }
 }
 
@@ -140,10 +152,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pass(&self, rows: usize) -> Result<(), BackendError> {
+    fn pass(&self, device: Device, rows: usize) -> Result<(), BackendError> {
         let mut state = self.state();
         state.running += 1;
         state.batches.push(rows);
+        *state.on.entry(device).or_default() += rows;
         let number = state.batches.len();
         self.changed.notify_all();
         state = self.changed.wait_while(state, |state| state.held).unwrap_or_else(PoisonError::into_inner);
@@ -184,24 +197,35 @@ impl Backend for Fake {
         "fake"
     }
 
-    fn fingerprint(&self) -> String {
+    fn fingerprint(&self, _: Device) -> String {
         "fake".into()
     }
 
-    fn load(&self, file: &Path, signature: &Arc<Signature>, _: Device) -> Result<Arc<dyn Loaded>, BackendError> {
+    fn devices(&self) -> Vec<Device> {
+        let gpus = (0..self.0.behaviour.gpus).map(Device::Cuda);
+        std::iter::once(Device::Cpu).chain(gpus).collect()
+    }
+
+    fn load(
+        &self,
+        file: &Path,
+        signature: &Arc<Signature>,
+        (device, _): (Device, Precision),
+    ) -> Result<Arc<dyn Loaded>, BackendError> {
         let text = std::fs::read(file).map_err(|error| BackendError::threw(error.to_string()))?;
         if text == b"broken" {
             return Err(BackendError::threw("the file says that it is broken"));
         }
         let (weight, signature) = (Arc::new(Weight::of(self)), signature.clone());
-        Ok(Arc::new(FakeModel { fake: self.clone(), weight, signature, limit: u64::MAX, peak: 0, dead: false }))
+        let fake = self.clone();
+        Ok(Arc::new(FakeModel { fake, device, weight, signature, limit: u64::MAX, peak: 0, dead: false }))
     }
 
-    fn memory(&self) -> Option<DeviceMemory> {
+    fn memory(&self, device: Device) -> Option<DeviceMemory> {
         self.0.behaviour.memory.as_ref()?;
         let state = self.0.state();
         Some(DeviceMemory {
-            device: "fake".into(),
+            device: device.to_string().into(),
             weight_bytes: state.weights,
             lane_bytes: state.held_bytes,
             other_bytes: 0,
@@ -209,7 +233,7 @@ impl Backend for Fake {
         })
     }
 
-    fn limit_memory(&self, bytes: u64) {
+    fn limit_memory(&self, _: Device, bytes: u64) {
         self.0.state().limit = Some(bytes);
     }
 }
@@ -234,6 +258,7 @@ impl Drop for Weight {
 #[derive(Clone)]
 struct FakeModel {
     fake: Fake,
+    device: Device,
     weight: Arc<Weight>,
     signature: Arc<Signature>,
     limit: u64,
@@ -266,7 +291,7 @@ impl Instance for FakeModel {
     fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
         let stacked: Vec<Vec<u8>> = batch.inputs().iter().map(stack).collect();
         let elements = batch.inputs()[0].shape().iter().product();
-        self.fake.0.pass(batch.rows())?;
+        self.fake.0.pass(self.device, batch.rows())?;
         self.fake.0.allocate(elements, self.limit)?;
         self.peak = self.peak.max(elements);
         let behaviour = &self.fake.0.behaviour;

@@ -14,7 +14,7 @@ use super::{
     batch::{Batch, Row},
     error::InferError,
     history::{Past, Waited},
-    lane::{Ground, unwinding},
+    lane::{Ground, LaneNumber, Place, unwinding},
     model::MEMORY_RETRY,
     queue::{Formed, bucket},
     ticket::{Completion, Ticket},
@@ -79,6 +79,7 @@ impl Drop for InBatch<'_> {
 /// A lane with its instance.
 pub(super) struct Runner<'a> {
     ground: &'a Ground,
+    place: &'a Place,
     number: usize,
     instance: Box<dyn Instance>,
     /// Times that rows of the present batch were given to the instance.
@@ -89,8 +90,8 @@ pub(super) struct Runner<'a> {
 
 impl<'a> Runner<'a> {
     /// The lane of this number.
-    pub(super) fn new(ground: &'a Ground, number: usize, instance: Box<dyn Instance>) -> Self {
-        Self { ground, number, instance, runs: 0, broken: false }
+    pub(super) fn new(ground: &'a Ground, (place, number): LaneNumber, instance: Box<dyn Instance>) -> Self {
+        Self { ground, place: &ground.places[place], number, instance, runs: 0, broken: false }
     }
 }
 
@@ -105,7 +106,7 @@ impl Runner<'_> {
             let past = self.run_batch(&batch.formed, waited, &mut batch.answers);
             drop(settling);
             drop(batch);
-            if self.ground.memory.1.is_short() {
+            if self.place.share.is_short() {
                 // Or what idle lanes keep would keep everybody out.
                 self.instance.release_memory();
             }
@@ -131,7 +132,7 @@ impl Runner<'_> {
         metrics.batch_closed(formed.reason.name());
         let span = span(&formed.rows, begun);
         // Models come and go, and with them what is left for a lane.
-        self.instance.limit_memory(self.ground.memory.1.lane_bytes());
+        self.instance.limit_memory(self.place.share.lane_bytes());
         self.runs = 0;
         self.run_rows(&formed.rows, answers);
         let time = begun.elapsed();
@@ -150,7 +151,7 @@ impl Runner<'_> {
     /// Runs rows together. If they throw, or if it is too much for the memory, each half runs on its own, until the rows
     /// that are to blame stand alone.
     fn run_rows(&mut self, rows: &Rows, answers: &mut Vec<Completion>) {
-        let (ceiling, elements) = (self.ground.memory.0.clone(), self.padded_elements(rows));
+        let (ceiling, elements) = (self.ground.ceiling.clone(), self.padded_elements(rows));
         let cause = if ceiling.allows(rows.len(), elements) {
             let Err(error) = self.try_rows(rows, answers) else { return ceiling.passed(rows.len(), elements) };
             if error.short().is_some() {
@@ -246,9 +247,9 @@ impl Runner<'_> {
     /// After a panic nothing is known about the instance: a new one takes its place. Where none is to be had, the lane
     /// ends after this batch and begins anew.
     fn replace(&mut self) {
-        match unwinding(|| self.ground.loaded.instance()) {
+        match unwinding(|| self.place.loaded.instance()) {
             Ok(mut instance) => {
-                instance.limit_memory(self.ground.memory.1.lane_bytes());
+                instance.limit_memory(self.place.share.lane_bytes());
                 self.instance = instance;
             }
             Err(error) => {

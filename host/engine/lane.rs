@@ -17,7 +17,7 @@ use std::{
 };
 
 use super::{
-    backend::{BackendError, Instance, Loaded},
+    backend::{BackendError, Device, Instance, Loaded},
     batch::Plan,
     budget::Share,
     ceiling::Ceiling,
@@ -35,12 +35,12 @@ pub(super) struct Ground {
     pub(super) model: String,
     /// Its signature, prepared.
     pub(super) plan: Arc<Plan>,
-    /// The model in memory.
-    pub(super) loaded: Arc<dyn Loaded>,
+    /// Where it computes.
+    pub(super) places: Vec<Place>,
     /// The extents of the row that each lane runs first.
     pub(super) first_row: Vec<u64>,
-    /// How large batches may be, and what a lane may hold.
-    pub(super) memory: (Arc<Ceiling>, Arc<Share>),
+    /// How large batches may be.
+    pub(super) ceiling: Arc<Ceiling>,
     /// Where the batches come from.
     pub(super) waiting: Arc<Waiting>,
     /// Where they are remembered.
@@ -48,6 +48,18 @@ pub(super) struct Ground {
     /// Where they are counted.
     pub(super) metrics: ModelMetrics,
 }
+
+/// A model on one device.
+pub(super) struct Place {
+    pub(super) device: Device,
+    /// The model in that device's memory.
+    pub(super) loaded: Arc<dyn Loaded>,
+    /// What its lanes may hold there.
+    pub(super) share: Arc<Share>,
+}
+
+/// Which lane it is: the number of its place, and its own among all lanes of the model.
+pub(super) type LaneNumber = (usize, usize);
 
 impl fmt::Debug for Ground {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -65,18 +77,18 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Starts a lane; returns when it has run its first row.
-    pub(super) fn start(ground: &Arc<Ground>, number: usize) -> Result<Self, LoadError> {
+    pub(super) fn start(ground: &Arc<Ground>, (place, number): LaneNumber) -> Result<Self, LoadError> {
         let (running, ended) = sync_channel::<()>(0);
         let (report, ready) = sync_channel(1);
         let shared = ground.clone();
         let body = move || {
             let _running = running;
-            let instance = begin(&shared);
+            let instance = begin(&shared, place);
             let instance = instance.map_err(|error| report.send(Err(error)).err());
             let Ok(instance) = instance else { return };
             // Nobody listening means that the start was given up; the closed queue then ends the loop.
             let _ = report.send(Ok(()));
-            live(&shared, number, instance);
+            live(&shared, (place, number), instance);
         };
         let name = format!("lane-{}-{number}", ground.model);
         let thread = std::thread::Builder::new().name(name).spawn(body);
@@ -109,10 +121,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs batches until the model is stopped. Whatever ends that sooner costs the batch that was running; the lane comes
 /// back with another instance.
-fn live(ground: &Ground, number: usize, instance: Box<dyn Instance>) {
+fn live(ground: &Ground, (place, number): LaneNumber, instance: Box<dyn Instance>) {
     let mut next = Some(instance);
     while let Some(instance) = next {
-        let mut runner = Runner::new(ground, number, instance);
+        let mut runner = Runner::new(ground, (place, number), instance);
         let why = match catch_unwind(AssertUnwindSafe(|| runner.run())) {
             Ok(true) => return,
             Ok(false) => "its instance could not be replaced".to_owned(),
@@ -122,15 +134,15 @@ fn live(ground: &Ground, number: usize, instance: Box<dyn Instance>) {
         let _ = catch_unwind(AssertUnwindSafe(|| drop(runner)));
         ground.metrics.lane_restarts.inc();
         tracing::error!(model = ground.model, lane = number, why, "a lane ended and is started again");
-        next = again(ground, number);
+        next = again(ground, (place, number));
     }
 }
 
 /// Another instance, as soon as there is one; `None` when the model is being stopped.
-fn again(ground: &Ground, number: usize) -> Option<Box<dyn Instance>> {
+fn again(ground: &Ground, (place, number): LaneNumber) -> Option<Box<dyn Instance>> {
     let mut pause = FIRST_PAUSE;
     while !ground.waiting.closed_within(pause) {
-        match begin(ground) {
+        match begin(ground, place) {
             Ok(instance) => return Some(instance),
             Err(error) => {
                 tracing::warn!(model = ground.model, lane = number, %error, "the lane could not be started yet");
@@ -141,10 +153,11 @@ fn again(ground: &Ground, number: usize) -> Option<Box<dyn Instance>> {
     None
 }
 
-fn begin(ground: &Ground) -> Result<Box<dyn Instance>, BackendError> {
+fn begin(ground: &Ground, place: usize) -> Result<Box<dyn Instance>, BackendError> {
     let begin = || {
-        let mut instance = ground.loaded.instance()?;
-        instance.limit_memory(ground.memory.1.lane_bytes());
+        let place = &ground.places[place];
+        let mut instance = place.loaded.instance()?;
+        instance.limit_memory(place.share.lane_bytes());
         warm_up::begin(&mut *instance, &ground.plan, &ground.first_row)?;
         Ok(instance)
     };

@@ -36,6 +36,7 @@ mod waiting;
 mod warm_up;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -46,7 +47,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use backend::{Backend, BackendError, Cause, Dense, Device, DeviceMemory, Instance, Loaded, Read, Short};
+pub use backend::{Backend, BackendError, Cause, Dense, Device, DeviceMemory, Instance, Loaded, Precision, Read, Short};
 pub use batch::{Batch, Input};
 use budget::Budget;
 use catalogue::{Catalogue, Slot, Versions};
@@ -95,6 +96,8 @@ pub struct Config {
     pub lanes: Option<usize>,
     /// What models and lanes may hold on a device; three quarters of what there is unless stated.
     pub memory_bytes: Option<u64>,
+    /// What they may hold on each GPU; what was free there at the start unless stated.
+    pub cuda_memory_bytes: Option<u64>,
     /// The share of it above which requests are refused.
     pub memory_high_mark: f64,
     /// What a restart runs before it serves.
@@ -112,6 +115,7 @@ impl Default for Config {
             data,
             lanes: None,
             memory_bytes: None,
+            cuda_memory_bytes: None,
             memory_high_mark: DEFAULT_HIGH_MARK,
             warm_up: WarmUp::default(),
             stop_timeout: DEFAULT_STOP_TIMEOUT,
@@ -129,12 +133,22 @@ impl Config {
             _ if self.memory_bytes.is_some_and(|bytes| bytes < LEAST_MEMORY_BYTES) => {
                 Err(EngineError::Config(format!("memory_bytes: must be at least {LEAST_MEMORY_BYTES}")))
             }
+            _ if self.cuda_memory_bytes.is_some_and(|bytes| bytes < LEAST_MEMORY_BYTES) => {
+                Err(EngineError::Config(format!("cuda_memory_bytes: must be at least {LEAST_MEMORY_BYTES}")))
+            }
             _ if !(self.memory_high_mark > 0.0 && self.memory_high_mark <= 1.0) => Err(EngineError::Config(format!(
                 "memory_high_mark: must be above 0 and at most 1, is {}",
                 self.memory_high_mark
             ))),
             _ => Ok(()),
         }
+    }
+
+    /// The memory of a device, and how much of it may be used.
+    fn budget(&self, backend: &Arc<dyn Backend>, device: Device) -> Arc<Budget> {
+        let own = backend.memory_bytes(device).map(|bytes| self.cuda_memory_bytes.map_or(bytes, |most| most.min(bytes)));
+        let bytes = own.or(self.memory_bytes).unwrap_or_else(budget::default_bytes);
+        Budget::new(backend.clone(), device, bytes, self.memory_high_mark)
     }
 
     fn lanes(&self) -> usize {
@@ -149,7 +163,7 @@ pub struct Engine {
     changes: AtomicU64,
     config: Config,
     backend: Arc<dyn Backend>,
-    budget: Arc<Budget>,
+    budgets: BTreeMap<Device, Arc<Budget>>,
     telemetry: Arc<Telemetry>,
     /// Versions that are in no catalogue any more and may still have invocations.
     leaving: Mutex<Vec<Weak<Model>>>,
@@ -165,16 +179,16 @@ impl Engine {
         telemetry: &Arc<Telemetry>,
     ) -> Result<Arc<Self>, EngineError> {
         config.validate()?;
-        let bytes = config.memory_bytes.unwrap_or_else(budget::default_bytes);
-        let budget = Budget::new(backend.clone(), bytes, config.memory_high_mark);
+        let devices = backend.devices();
+        let budgets = devices.iter().map(|device| (*device, config.budget(&backend, *device))).collect();
         let counted = backend.clone();
-        telemetry.watch_device(move || counted.memory());
+        telemetry.watch_devices(move || devices.iter().filter_map(|device| counted.memory(*device)).collect());
         let mut engine = Self {
             catalogue: ArcSwap::default(),
             changes: AtomicU64::new(0),
             config: config.clone(),
             backend,
-            budget,
+            budgets,
             telemetry: telemetry.clone(),
             leaving: Mutex::default(),
             stopped: AtomicBool::new(false),
@@ -223,6 +237,11 @@ impl Engine {
     /// A number that is another one whenever models have changed: what was refused for a model is worth another try.
     pub fn changes(&self) -> u64 {
         self.changes.load(SeqCst)
+    }
+
+    /// Why a device takes nothing any more; this process must be started anew.
+    pub fn lost(&self) -> Option<String> {
+        self.backend.lost()
     }
 
     /// Memory that guests and host calls write tensors into.

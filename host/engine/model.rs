@@ -2,6 +2,7 @@
 //! inference enters; refuses to know which other models there are.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -9,13 +10,13 @@ use std::{
 
 use super::{
     Config, WarmUp,
-    backend::{Backend, BackendError, Instance, Loaded},
-    budget::{Budget, RowBytes, Share, TooLittle},
+    backend::{Backend, BackendError, Device, Instance},
+    budget::{Budget, RowBytes, TooLittle},
     ceiling::Ceiling,
     check,
     error::{InferError, LoadError},
     explain::{Explanation, explain},
-    lane::{Ground, Lane},
+    lane::{Ground, Lane, Place},
     manifest::Manifest,
     pending::Pending,
     profile::{Key, Profile, Sample},
@@ -62,40 +63,43 @@ impl Model {
         found: &Found,
         version: u64,
         config: &Config,
-        (backend, budget, instead_of): (&dyn Backend, &Arc<Budget>, &[u64]),
+        (backend, budgets): (&dyn Backend, Budgets<'_>),
         metrics: ModelMetrics,
     ) -> Result<Arc<Self>, LoadError> {
         // Of the files as they are now: what is changed while they are read differs from it, and is found by the next load.
         let digests = found.digests(version)?;
         let mut manifest = Manifest::read(&found.manifest())?;
-        if backend.pads_to_buckets(manifest.device) {
+        let devices = manifest.placement.devices(&backend.devices())?;
+        if devices.iter().any(|device| backend.pads_to_buckets(*device)) {
             Arc::make_mut(&mut manifest.plan).buckets.clone_from(&manifest.buckets);
         }
         let file = found.model_file(version);
-        let key =
-            Key { model: digests[0].clone(), device: manifest.device.to_string(), backend: backend.fingerprint() };
-        let failed = |error: BackendError| match error.short() {
-            Some(_) => LoadError::Memory { file: file.clone(), detail: error.detail },
-            None => LoadError::Backend { file: file.clone(), detail: error.detail },
+        let places = devices.iter().map(|device| bring(found, &file, &manifest, *device, (config, backend, budgets)));
+        let places: Vec<_> = places.collect::<Result<_, _>>()?;
+        let failed = |error: BackendError| failed(&file, error);
+        // The first device speaks for all of them: a host's GPUs are alike.
+        let key = Key {
+            model: digests[0].clone(),
+            device: devices[0].to_string(),
+            backend: format!("{}-{}", backend.fingerprint(devices[0]), manifest.precision.name()),
         };
-        let instances = manifest.instances.min(config.lanes());
-        // Before it holds anything, so that nobody who serves has less for its weights either.
-        let share = budget.join(&found.name, (instances, manifest.lane_bytes), instead_of.to_vec());
-        let loaded = backend.load(&file, &manifest.signature, manifest.device).map_err(failed)?;
-        share.weighs(loaded.weight_bytes());
-        let too_little = |error: TooLittle| LoadError::Memory { file: file.clone(), detail: error.to_string() };
-        share.settle(RowBytes::default()).map_err(too_little)?;
-        let mut instance = loaded.instance().map_err(failed)?;
-        instance.limit_memory(share.lane_bytes());
+        let mut instance = places[0].loaded.instance().map_err(failed)?;
+        instance.limit_memory(places[0].share.lane_bytes());
         let profile = profile(key, &manifest, config, &mut *instance).map_err(|error| match error.short() {
             Some(_) => failed(error),
             None => LoadError::WarmUp(error.detail),
         })?;
         drop(instance);
-        share.settle(profile.row_bytes(manifest.plan.maxima.iter().product())).map_err(too_little)?;
+        for place in &places {
+            let row = profile.row_bytes(manifest.plan.maxima.iter().product());
+            place.share.settle(row).map_err(|error| too_little(&file, &error))?;
+        }
         let profile = Arc::new(profile);
-        let ground = Arc::new(ground(found, &manifest, (loaded, share), (&profile, instances), metrics));
-        let lanes: Result<Vec<_>, _> = (0..instances).map(|number| Lane::start(&ground, number)).collect();
+        let lanes_of = |(place, it): (usize, &Place)| std::iter::repeat_n(place, lanes(&manifest, it.device, config));
+        let numbers: Vec<_> = places.iter().enumerate().flat_map(lanes_of).zip(0..).collect();
+        let instances = numbers.len();
+        let ground = Arc::new(ground(found, &manifest, places, (&profile, instances), metrics));
+        let lanes: Result<Vec<_>, _> = numbers.into_iter().map(|number| Lane::start(&ground, number)).collect();
         // Lanes that did start must not wait for rows that never come.
         let lanes = Mutex::new(lanes.inspect_err(|_| ground.waiting.close())?);
         let (name, folder) = (found.name.clone(), found.version(version));
@@ -114,17 +118,17 @@ impl Model {
 
     /// It is in the catalogue: memory is shared out with it.
     pub(super) fn serve(&self) {
-        self.ground.memory.1.serve();
+        self.ground.places.iter().for_each(|place| place.share.serve());
     }
 
     /// It is in the catalogue no more: it ends what it has begun.
     pub(super) fn retire(&self) {
-        self.ground.memory.1.retire();
+        self.ground.places.iter().for_each(|place| place.share.retire());
     }
 
-    /// Names its share of the device's memory.
-    pub(super) fn share(&self) -> u64 {
-        self.ground.memory.1.number()
+    /// Names its shares of devices' memory.
+    pub(super) fn shares(&self) -> impl Iterator<Item = DeviceShare> {
+        self.ground.places.iter().map(|place| (place.device, place.share.number()))
     }
 
     /// Names what its files were when it was loaded.
@@ -164,17 +168,18 @@ impl Model {
 
     /// Where it computes.
     pub(super) fn device(&self) -> String {
-        self.manifest.device.to_string()
+        let devices = self.ground.places.iter().map(|place| place.device.to_string());
+        devices.collect::<Vec<_>>().join(", ")
     }
 
     /// What its weights hold on the device; 0 where nobody counts.
     pub fn weight_bytes(&self) -> u64 {
-        self.ground.loaded.weight_bytes()
+        self.ground.places.iter().map(|place| place.loaded.weight_bytes()).sum()
     }
 
     /// How many of its largest rows may share a batch now.
     pub fn safe_batch_size(&self) -> usize {
-        self.ground.memory.0.safe_rows(self.manifest.plan.maxima.iter().product(), self.manifest.max_batch_size)
+        self.ground.ceiling.safe_rows(self.manifest.plan.maxima.iter().product(), self.manifest.max_batch_size)
     }
 
     /// Why it batches as it does: its last batches, what would run now, and what follows.
@@ -186,7 +191,8 @@ impl Model {
     /// Admission: refuses while the queue has no room for the tenant or the device's memory is nearly used up, before a
     /// request's body is read.
     pub fn room(&self, tenant: &str, standing: Standing) -> Result<(), InferError> {
-        if self.ground.memory.1.is_short() {
+        // Which device its rows would meet is not known yet: one with room is enough.
+        if self.ground.places.iter().all(|place| place.share.is_short()) {
             let detail = "the device's memory is nearly used up".into();
             return Err(InferError::DeviceMemory { model: self.name.clone(), detail, retry_after: Some(MEMORY_RETRY) });
         }
@@ -267,16 +273,61 @@ impl Drop for Model {
     }
 }
 
+/// The share of a device's memory, among all shares of that device.
+pub(super) type DeviceShare = (Device, u64);
+/// The memory of each device, and the shares that become free when a version serves.
+pub(super) type Budgets<'a> = (&'a BTreeMap<Device, Arc<Budget>>, &'a [DeviceShare]);
+
+fn failed(file: &Path, error: BackendError) -> LoadError {
+    match error.short() {
+        Some(_) => LoadError::Memory { file: file.into(), detail: error.detail },
+        None => LoadError::Backend { file: file.into(), detail: error.detail },
+    }
+}
+
+fn too_little(file: &Path, error: &TooLittle) -> LoadError {
+    LoadError::Memory { file: file.into(), detail: error.to_string() }
+}
+
+/// How many lanes a model has on a device.
+fn lanes(manifest: &Manifest, device: Device, config: &Config) -> usize {
+    match device {
+        Device::Cpu => manifest.instances.min(config.lanes()),
+        // Streams are no cores.
+        Device::Cuda(_) => manifest.instances,
+    }
+}
+
+/// A model into a device's memory.
+fn bring(
+    found: &Found,
+    file: &Path,
+    manifest: &Manifest,
+    device: Device,
+    (config, backend, (budgets, instead_of)): (&Config, &dyn Backend, Budgets<'_>),
+) -> Result<Place, LoadError> {
+    let no_device = || LoadError::NoDevice { wanted: device.to_string(), there: "no memory for it".into() };
+    let budget = budgets.get(&device).ok_or_else(no_device)?;
+    let instead_of = instead_of.iter().filter(|share| share.0 == device).map(|share| share.1).collect();
+    // Before it holds anything, so that nobody who serves has less for its weights either.
+    let share = budget.join(&found.name, (lanes(manifest, device, config), manifest.lane_bytes), instead_of);
+    let loaded = backend.load(file, &manifest.signature, (device, manifest.precision));
+    let loaded = loaded.map_err(|error| failed(file, error))?;
+    share.weighs(loaded.weight_bytes());
+    share.settle(RowBytes::default()).map_err(|error| too_little(file, &error))?;
+    Ok(Place { device, loaded, share })
+}
+
 /// What the lanes of a model work on: its queue with the limits of a batch, and what it is remembered by.
 fn ground(
     found: &Found,
     manifest: &Manifest,
-    (loaded, share): (Arc<dyn Loaded>, Arc<Share>),
+    places: Vec<Place>,
     (profile, instances): (&Arc<Profile>, usize),
     metrics: ModelMetrics,
 ) -> Ground {
     let largest = (manifest.max_batch_size, manifest.plan.maxima.iter().product());
-    let ceiling = Ceiling::new(Some(profile.clone()), Some(share.clone()), largest);
+    let ceiling = Ceiling::new(Some(profile.clone()), places.iter().map(|place| place.share.clone()).collect(), largest);
     let limits = Limits {
         rows: manifest.max_batch_size,
         elements: manifest.max_batch_elements,
@@ -289,9 +340,9 @@ fn ground(
     Ground {
         model: found.name.clone(),
         plan: manifest.plan.clone(),
-        loaded,
+        places,
         first_row: warm_up::shapes(&manifest.buckets).swap_remove(0),
-        memory: (ceiling, share),
+        ceiling,
         waiting: Waiting::new(&found.name, limits, manifest.max_queue_size, instances, metrics.clone()),
         history: Arc::default(),
         metrics,

@@ -33,7 +33,7 @@ pub(super) fn figures(runtime: &Runtime, telemetry: &Telemetry, uptime: Duration
             "resident_bytes": std::fs::read_to_string(STATUS).ok().and_then(|status| resident_bytes(&status)),
             "tenants": tenants.collect::<serde_json::Map<_, _>>(),
         },
-        "devices": telemetry.device_memory().into_iter().collect::<Vec<_>>(),
+        "devices": telemetry.device_memory(),
         "latest": telemetry.latest(),
         "models": runtime.models(),
     })

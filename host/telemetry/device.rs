@@ -16,7 +16,7 @@ use super::labels::gauges;
 /// The memory of one device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DeviceMemory {
-    /// `cpu`, or later `cuda:0`.
+    /// `cpu` or `cuda:0`.
     pub device: Cow<'static, str>,
     /// Held by models.
     pub weight_bytes: u64,
@@ -40,7 +40,7 @@ impl DeviceMemory {
     }
 }
 
-pub(super) type Read = Box<dyn Fn() -> Option<DeviceMemory> + Send + Sync>;
+pub(super) type Read = Box<dyn Fn() -> Vec<DeviceMemory> + Send + Sync>;
 
 /// Gauges that are set when somebody asks.
 #[derive(Clone)]
@@ -65,18 +65,19 @@ impl DeviceGauges {
         let _ = self.read.set(read);
     }
 
-    pub(super) fn read(&self) -> Option<DeviceMemory> {
-        self.read.get()?()
+    pub(super) fn read(&self) -> Vec<DeviceMemory> {
+        self.read.get().map(|read| read()).unwrap_or_default()
     }
 
     pub(super) fn refresh(&self) {
-        let Some(memory) = self.read() else { return };
         let set = |gauge: prometheus::IntGauge, bytes| gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        let kinds = [("weights", memory.weight_bytes), ("lanes", memory.lane_bytes), ("other", memory.other_bytes)];
-        for (kind, bytes) in kinds {
-            set(self.held.with_label_values(&[&memory.device[..], kind]), bytes);
+        for memory in self.read() {
+            let kinds = [("weights", memory.weight_bytes), ("lanes", memory.lane_bytes), ("other", memory.other_bytes)];
+            for (kind, bytes) in kinds {
+                set(self.held.with_label_values(&[&memory.device[..], kind]), bytes);
+            }
+            set(self.limit.with_label_values(&[&memory.device[..]]), memory.limit_bytes);
         }
-        set(self.limit.with_label_values(&[&memory.device[..]]), memory.limit_bytes);
     }
 }
 

@@ -198,13 +198,13 @@ impl Telemetry {
         let _ = self.gathering.account.set(account);
     }
 
-    /// Shows from now on what a device's memory is used for, as this tells it.
-    pub fn watch_device(&self, read: impl Fn() -> Option<DeviceMemory> + Send + Sync + 'static) {
+    /// Shows from now on what devices' memory is used for, as this tells it.
+    pub fn watch_devices(&self, read: impl Fn() -> Vec<DeviceMemory> + Send + Sync + 'static) {
         self.gathering.devices.watch(Box::new(read));
     }
 
-    /// What the device's memory is used for, where somebody counts it.
-    pub fn device_memory(&self) -> Option<DeviceMemory> {
+    /// What devices' memory is used for, where somebody counts it.
+    pub fn device_memory(&self) -> Vec<DeviceMemory> {
         self.gathering.devices.read()
     }
 

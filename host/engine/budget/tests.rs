@@ -5,7 +5,7 @@ use crate::engine::fake::{Behaviour, Fake, Memory};
 
 fn budget(bytes: u64) -> (Fake, Arc<Budget>) {
     let fake = Fake::new(Behaviour { memory: Some(Memory::default()), ..Behaviour::default() });
-    (fake.clone(), Budget::new(Arc::new(fake), bytes, 0.9))
+    (fake.clone(), Budget::new(Arc::new(fake), Device::Cpu, bytes, 0.9))
 }
 
 fn serving(budget: &Arc<Budget>, model: &str, lanes: usize, stated: Option<u64>) -> Arc<Share> {
@@ -31,7 +31,7 @@ fn lanes_share_what_weights_and_stated_lanes_leave() {
     assert_eq!((one.lane_bytes(), other.lane_bytes()), (200, 200));
     drop((stated, other));
     assert_eq!(one.lane_bytes(), 450);
-    let unlimited = Budget::new(Arc::new(Fake::default()), 1000, 0.9);
+    let unlimited = Budget::new(Arc::new(Fake::default()), Device::Cpu, 1000, 0.9);
     let free = serving(&unlimited, "x", 1, None);
     assert_eq!((free.lane_bytes(), free.settle(row(9999, 9999)), free.is_short()), (u64::MAX, Ok(()), false));
 }

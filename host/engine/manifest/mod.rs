@@ -9,7 +9,11 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 
-use super::{backend::Device, batch::Plan, error::LoadError};
+use super::{
+    backend::{Device, Precision},
+    batch::Plan,
+    error::LoadError,
+};
 use crate::tensor::Signature;
 
 /// The file's name in a model's folder.
@@ -48,11 +52,12 @@ struct File {
 #[serde(default, deny_unknown_fields)]
 struct ModelSection {
     format: String,
+    precision: String,
 }
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { format: rules::TORCHSCRIPT.into() }
+        Self { format: rules::TORCHSCRIPT.into(), precision: Precision::default().name().into() }
     }
 }
 
@@ -157,7 +162,41 @@ pub(super) struct Manifest {
     /// Instances asked for.
     pub(super) instances: usize,
     /// Where they compute.
-    pub(super) device: Device,
+    pub(super) placement: Placement,
+    /// How exactly a GPU computes.
+    pub(super) precision: Precision,
+}
+
+/// Where a model's instances are to compute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Placement {
+    /// On every GPU; where there is none, on the processor.
+    Auto,
+    /// On the processor.
+    Cpu,
+    /// On every GPU, or on this one.
+    Cuda(Option<u32>),
+}
+
+impl Placement {
+    /// The devices that it means, of those that there are.
+    pub(super) fn devices(self, there: &[Device]) -> Result<Vec<Device>, LoadError> {
+        let is_meant = |device: &Device| match (self, device) {
+            (Self::Cpu, Device::Cpu) | (Self::Auto | Self::Cuda(None), Device::Cuda(_)) => true,
+            (Self::Cuda(Some(wanted)), Device::Cuda(index)) => wanted == *index,
+            _ => false,
+        };
+        let devices: Vec<_> = there.iter().copied().filter(is_meant).collect();
+        match self {
+            Self::Auto if devices.is_empty() => Ok(vec![Device::Cpu]),
+            Self::Cuda(wanted) if devices.is_empty() => {
+                let wanted = wanted.map_or("cuda".into(), |index| format!("cuda:{index}"));
+                let there: Vec<_> = there.iter().map(ToString::to_string).collect();
+                Err(LoadError::NoDevice { wanted, there: there.join(", ") })
+            }
+            _ => Ok(devices),
+        }
+    }
 }
 
 /// What a `model.toml` says that a model takes and gives, or which rule it breaks.

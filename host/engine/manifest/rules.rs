@@ -3,10 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Batching, DEFAULT_FIRST_BUCKET, Dimension, Extent, File, Instances, Manifest, TensorSection};
+use super::{Batching, DEFAULT_FIRST_BUCKET, Dimension, Extent, File, Instances, Manifest, Placement, TensorSection};
 use crate::{
     engine::{
-        backend::Device,
+        backend::Precision,
         batch::{Pad, Plan},
     },
     tensor::{Extent as Declared, Layout, Signature, TensorSpec, TensorType},
@@ -56,7 +56,8 @@ pub(super) fn judge(file: File) -> Result<Manifest, String> {
         buckets,
         lane_bytes: lane_bytes(&file)?,
         instances: file.instances.count,
-        device: device(&file.instances.device)?,
+        placement: placement(&file.instances.device)?,
+        precision: precision(&file.model.precision)?,
         signature,
     })
 }
@@ -224,14 +225,22 @@ fn largest_row(signature: &Signature) -> Result<u64, String> {
     product.ok_or_else(|| "dimensions: their maxima multiply to more than 64 bits hold".into())
 }
 
-fn device(name: &str) -> Result<Device, String> {
-    match name {
-        "auto" | "cpu" => Ok(Device::Cpu),
-        cuda if cuda == "cuda" || cuda.starts_with("cuda:") => {
-            Err(format!("instances.device: \"{cuda}\" is not supported by this release; use \"auto\" or \"cpu\""))
+fn placement(name: &str) -> Result<Placement, String> {
+    match (name, name.strip_prefix("cuda:").map(str::parse)) {
+        ("auto", _) => Ok(Placement::Auto),
+        ("cpu", _) => Ok(Placement::Cpu),
+        ("cuda", _) => Ok(Placement::Cuda(None)),
+        (_, Some(Ok(index))) => Ok(Placement::Cuda(Some(index))),
+        (other, _) => {
+            Err(format!("instances.device: `{other}` is unknown; known: \"auto\", \"cpu\", \"cuda\", \"cuda:0\""))
         }
-        other => Err(format!("instances.device: `{other}` is unknown; known: \"auto\", \"cpu\"")),
     }
+}
+
+fn precision(name: &str) -> Result<Precision, String> {
+    let known = || Precision::ALL.map(|precision| format!("\"{}\"", precision.name())).join(", ");
+    let found = Precision::ALL.into_iter().find(|precision| precision.name() == name);
+    found.ok_or_else(|| format!("model.precision: `{name}` is unknown; known: {}", known()))
 }
 
 impl Extent {

@@ -31,7 +31,7 @@ fn a_good_file_with_its_defaults() {
     assert_eq!((manifest.max_batch_size, manifest.max_batch_elements), (32, 4096));
     assert_eq!((manifest.max_queue_size, manifest.max_request_rows), (256, 1024));
     assert_eq!((manifest.max_batch, manifest.queue_timeout), (Duration::from_millis(250), Duration::from_secs(2)));
-    assert_eq!((manifest.instances, manifest.device), (2, Device::Cpu));
+    assert_eq!((manifest.instances, manifest.placement), (2, Placement::Auto));
     assert_eq!(manifest.buckets, [[16, 512]]);
 }
 

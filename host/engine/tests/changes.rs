@@ -100,7 +100,7 @@ fn small(weight_bytes: u64) -> Bench {
 }
 
 fn lane_bytes(model: &Model) -> u64 {
-    model.ground().memory.1.lane_bytes()
+    model.ground().places[0].share.lane_bytes()
 }
 
 #[test]

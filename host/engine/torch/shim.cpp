@@ -90,3 +90,174 @@ extern "C" void tenon_memory_install(Charge charge, Discharge discharge) {
   // Above the default's 0: only then does it replace it.
   c10::SetCPUAllocator(counting, 1);
 }
+
+// Devices. Everything here is libtorch's device-generic interface, which lies in its CPU half: no header of CUDA is needed,
+// and the same calls reach CUDA once its half has been loaded. Why it is here: tch knows neither streams nor events, nor
+// pinned memory, nor what the device's allocator holds.
+
+#include <algorithm>
+#include <cstring>
+#include <exception>
+
+#include <dlfcn.h>
+
+#include <ATen/Context.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+
+namespace {
+
+constexpr auto kDevice = c10::DeviceType::CUDA;
+
+// A text of bounded length that the caller has room for.
+struct Said {
+  char* text;
+  std::size_t room;
+
+  void say(const char* what) const {
+    const std::size_t length = std::min(std::strlen(what), room - 1);
+    std::memcpy(text, what, length);
+    text[length] = '\0';
+  }
+};
+
+// Nothing may be thrown into Rust: 0, or -1 and what was said.
+template <typename Run>
+int caught(Said said, Run run) noexcept {
+  try {
+    run();
+    return 0;
+  } catch (const c10::Error& error) {
+    said.say(error.what_without_backtrace());
+  } catch (const std::exception& error) {
+    said.say(error.what());
+  } catch (...) {
+    said.say("something that is no exception was thrown");
+  }
+  return -1;
+}
+
+c10::Device device_at(int index) {
+  return {kDevice, static_cast<c10::DeviceIndex>(index)};
+}
+
+// As device.rs has it.
+struct DeviceFigures {
+  std::uint64_t free;
+  std::uint64_t total;
+  std::uint64_t allocated;
+  std::uint64_t peak;
+  std::uint64_t reserved;
+};
+
+// As device.rs has it.
+struct StreamName {
+  std::int64_t id;
+  std::int64_t device;
+};
+
+c10::Stream stream_of(StreamName name) {
+  return c10::Stream::unpack3(name.id, static_cast<c10::DeviceIndex>(name.device), kDevice);
+}
+
+}  // namespace
+
+// Loads the half of libtorch that computes on CUDA; its symbols must be there for the half that is linked.
+extern "C" int tenon_device_load(const char* library, int* count, char* text, std::size_t room) {
+  const Said said{text, room};
+  if (dlopen(library, RTLD_NOW | RTLD_GLOBAL) == nullptr) {
+    said.say(dlerror());
+    return -1;
+  }
+  return caught(said, [&] {
+    at::globalContext().lazyInitDevice(kDevice);
+    *count = c10::impl::VirtualGuardImpl(kDevice).deviceCount();
+  });
+}
+
+// Whether matrix products and convolutions may round their inputs to TF32. For the whole process; threads that must not
+// say so by a guard.
+extern "C" int tenon_device_tf32(bool allowed, char* text, std::size_t room) {
+  return caught({text, room}, [&] {
+    at::globalContext().setAllowTF32CuBLAS(allowed);
+    at::globalContext().setAllowTF32CuDNN(allowed);
+  });
+}
+
+extern "C" int tenon_device_figures(int device, DeviceFigures* figures, char* text, std::size_t room) {
+  return caught({text, room}, [&] {
+    auto* allocator = at::getDeviceAllocator(kDevice);
+    const auto index = static_cast<c10::DeviceIndex>(device);
+    const auto [free, total] = allocator->getMemoryInfo(index);
+    const auto stats = allocator->getDeviceStats(index);
+    const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    *figures = {free, total, static_cast<std::uint64_t>(stats.allocated_bytes[all].current),
+                static_cast<std::uint64_t>(stats.allocated_bytes[all].peak),
+                static_cast<std::uint64_t>(stats.reserved_bytes[all].current)};
+  });
+}
+
+extern "C" int tenon_device_reset_peak(int device, char* text, std::size_t room) {
+  return caught({text, room}, [&] {
+    at::getDeviceAllocator(kDevice)->resetPeakStats(static_cast<c10::DeviceIndex>(device));
+  });
+}
+
+// Gives the driver back what the allocator only keeps.
+extern "C" int tenon_device_empty_cache(char* text, std::size_t room) {
+  return caught({text, room}, [&] { at::getDeviceAllocator(kDevice)->emptyCache(); });
+}
+
+extern "C" int tenon_stream_new(int device, StreamName* name, char* text, std::size_t room) {
+  return caught({text, room}, [&] {
+    const auto parts = c10::impl::VirtualGuardImpl(kDevice).getNewStream(device_at(device), 0).pack3();
+    *name = {parts.stream_id, parts.device_index};
+  });
+}
+
+// What this thread submits goes there from now on; tells where it went before.
+extern "C" int tenon_stream_enter(StreamName name, StreamName* before, char* text, std::size_t room) {
+  return caught({text, room}, [&] {
+    const c10::impl::VirtualGuardImpl guard(kDevice);
+    const auto stream = stream_of(name);
+    guard.setDevice(stream.device());
+    const auto parts = guard.exchangeStream(stream).pack3();
+    if (before != nullptr) {
+      *before = {parts.stream_id, parts.device_index};
+    }
+  });
+}
+
+// An event, to be reused; destroyed by tenon_event_free.
+extern "C" int tenon_event_new(c10::Event** event, char* text, std::size_t room) {
+  return caught({text, room}, [&] { *event = new c10::Event(kDevice, c10::EventFlag::PYTORCH_DEFAULT); });
+}
+
+extern "C" void tenon_event_free(c10::Event* event) {
+  delete event;
+}
+
+// Notes how far the stream has been given work.
+extern "C" int tenon_event_record(c10::Event* event, StreamName name, char* text, std::size_t room) {
+  return caught({text, room}, [&] { event->record(stream_of(name)); });
+}
+
+// Whether the stream has come as far.
+extern "C" int tenon_event_query(c10::Event* event, bool* done, char* text, std::size_t room) {
+  return caught({text, room}, [&] { *done = event->query(); });
+}
+
+// Bytes that the device copies from and to by itself, as a tensor; freed like any tensor, into a pool of libtorch's.
+extern "C" int tenon_pinned(std::int64_t bytes, at::Tensor** tensor, char* text, std::size_t room) {
+  return caught({text, room}, [&] {
+    const auto options = at::TensorOptions().dtype(at::kByte).pinned_memory(true);
+    *tensor = new at::Tensor(at::empty({bytes}, options));
+  });
+}
+
+// Copies between the device and pinned memory behind what the stream has to do; returns before that has happened.
+extern "C" int tenon_copy(at::Tensor* to, const at::Tensor* from, char* text, std::size_t room) {
+  return caught({text, room}, [&] { to->copy_(*from, /*non_blocking=*/true); });
+}
