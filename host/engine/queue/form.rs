@@ -94,7 +94,8 @@ impl<T: Clone> Queue<T> {
                 let Some(standing) = entries.front().map(|entry| entry.standing) else { continue };
                 let Standing { weight, exclusive } = standing;
                 // The floor of a share is held when time is billed; within one batch the weight will do.
-                let (clock, is_loud) = (waiting.tenants.clock(tenant), self.neighbours.asks(tenant, much));
+                let rows = entries.iter().map(|entry| entry.left.len());
+                let (clock, is_loud) = (waiting.tenants.clock(tenant), self.neighbours.asks(tenant, rows, much));
                 let (at, taken) = ((0, 0), None);
                 offers.push(Offer { class, tenant, entries, weight, exclusive, is_loud, clock, at, taken });
             }

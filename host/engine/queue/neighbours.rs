@@ -20,6 +20,8 @@ const FORGOTTEN_PART: f64 = 1e-4;
 /// Who was given so many times as much as another for its weight asks for much beside it. (Means of equal tenants differ
 /// by less.)
 const MUCH: f64 = 1.5;
+/// And who has fewer rows waiting asks for little at present, whatever it was given before others came.
+const BACKLOG_ROWS: usize = 4;
 /// Tenants beyond these are forgotten once they have less than their least part, which more cannot have.
 const MOST_TENANTS: usize = 128;
 /// Sums are made small again when this is passed, long before they lose digits.
@@ -29,6 +31,7 @@ const LARGE_UNIT: f64 = 1e100;
 #[derive(Clone, Debug)]
 pub(super) struct Neighbours {
     tenants: HashMap<Arc<str>, Given>,
+    /// What all were given.
     all: f64,
     /// What a second counts for now.
     unit: f64,
@@ -79,10 +82,8 @@ impl Neighbours {
             self.unit = 1.0;
         }
         // What was given long ago has become little against what is given now.
-        let sum = self.tenants.values().map(|given| given.all).sum::<f64>();
-        let least = if self.tenants.len() > MOST_TENANTS { LEAST_PART } else { FORGOTTEN_PART } * sum;
-        self.tenants.retain(|_, given| given.all >= least);
-        self.all = self.tenants.values().map(|given| given.all).sum();
+        let least = if self.tenants.len() > MOST_TENANTS { LEAST_PART } else { FORGOTTEN_PART } * self.all;
+        self.tenants.retain(|_, given| given.interactive.max(given.all) >= least);
     }
 
     /// Tenants whose part is more than nothing.
@@ -115,9 +116,6 @@ impl Neighbours {
 
     /// From where on a tenant asks for much; `None` while nobody waits for little.
     pub(super) fn much(&self, now: Instant) -> Option<Much> {
-        if self.tenants.len() < 2 {
-            return None;
-        }
         let about = self.about(now);
         let least = about.clone().map(|given| given.all / given.weight).min_by(f64::total_cmp)?;
         // Who has less than a fair part of all that are about is loud to nobody.
@@ -125,11 +123,21 @@ impl Neighbours {
         Some(Much(fair.max(least * MUCH)))
     }
 
-    /// Whether a tenant asks for that much.
-    pub(super) fn asks(&self, tenant: &str, much: Option<Much>) -> bool {
+    /// Whether a tenant whose requests have so many rows waiting asks for that much.
+    pub(super) fn asks(&self, tenant: &str, rows: impl Iterator<Item = usize>, much: Option<Much>) -> bool {
         let given = || self.tenants.get(tenant).map(|given| given.all / given.weight);
-        much.is_some_and(|Much(from)| given().is_some_and(|given| given >= from))
+        let is_given = much.is_some_and(|Much(from)| given().is_some_and(|given| given >= from));
+        is_given && has_backlog(rows)
     }
+}
+
+/// Looks at no more requests than it takes to know.
+fn has_backlog(rows: impl Iterator<Item = usize>) -> bool {
+    let mut sum = 0;
+    rows.into_iter().any(|rows| {
+        sum += rows;
+        sum >= BACKLOG_ROWS
+    })
 }
 
 #[cfg(test)]
@@ -159,7 +167,7 @@ mod tests {
 
     fn loud_at(neighbours: &Neighbours, tenants: usize, now: Instant) -> Vec<usize> {
         let much = neighbours.much(now);
-        (0..tenants).filter(|tenant| neighbours.asks(&name(*tenant), much)).collect()
+        (0..tenants).filter(|tenant| neighbours.asks(&name(*tenant), [1, 1, 2].into_iter(), much)).collect()
     }
 
     #[test]
@@ -167,7 +175,7 @@ mod tests {
         let mut neighbours = Neighbours::default();
         assert!(neighbours.much(Instant::now()).is_none());
         given(&mut neighbours, 100, &[1.0]);
-        assert!(neighbours.much(Instant::now()).is_none(), "alone");
+        assert_eq!(loud(&neighbours, 1), [] as [usize; 0], "alone");
         given(&mut neighbours, 500, &[0.7, 0.6, 0.5]);
         assert_eq!(loud(&neighbours, 3), [] as [usize; 0], "alike");
         given(&mut neighbours, 500, &[0.7, 0.25, 0.25]);
@@ -176,6 +184,15 @@ mod tests {
         assert_eq!(loud(&neighbours, 3), [0], "the third has left");
         given(&mut neighbours, 2000, &[0.7, 0.001, 0.0]);
         assert_eq!(loud(&neighbours, 3), [] as [usize; 0], "next to nothing is nobody");
+    }
+
+    #[test]
+    fn who_had_all_to_itself_is_loud_only_while_it_asks_for_much() {
+        let (mut neighbours, now) = (Neighbours::default(), Instant::now());
+        given(&mut neighbours, 5000, &[1.0]);
+        given(&mut neighbours, 16, &[0.5, 0.5]);
+        let asks = |rows: &[usize]| neighbours.asks("t0", rows.iter().copied(), neighbours.much(now));
+        assert!(asks(&[2, 2]) && asks(&[9]) && !asks(&[1, 2]) && !asks(&[]));
     }
 
     #[test]
