@@ -74,7 +74,7 @@ pub(super) struct Settling<'a> {
 impl Drop for Settling<'_> {
     fn drop(&mut self) {
         let took = self.begun.elapsed();
-        self.waiting.state().queue.settle(&self.bill, took);
+        self.waiting.state().queue.settle(&self.bill, took, self.begun + took);
     }
 }
 
@@ -278,8 +278,8 @@ impl Waiting {
 
     /// A batch has run and took this long.
     #[cfg(test)]
-    pub(super) fn settle(&self, bill: &Bill, took: Duration) {
-        self.state().queue.settle(bill, took);
+    pub(super) fn settle(&self, bill: &Bill, took: Duration, now: Instant) {
+        self.state().queue.settle(bill, took, now);
     }
 
     /// A batch begins; what this gives is to be dropped when it has ended.

@@ -16,8 +16,8 @@ use crate::{
 const TENANTS: usize = 32;
 /// How long a turn is.
 const TURN: Duration = Duration::from_secs(3);
-/// Before anything counts.
-const WARM_UP: Duration = Duration::from_millis(500);
+/// Before anything counts: so long who asked in the turn before is taken for somebody who may come again.
+const WARM_UP: Duration = Duration::from_millis(2500);
 /// How far the two may lie apart, either way.
 const GOAL: f64 = 0.1;
 /// Bytes of a body: ids of a row, or sixteen numbers.

@@ -2,7 +2,10 @@
 //!
 //! Part of the policy, and as pure. Owns the order in which rows are offered to a batch; whether one fits is `company`'s.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     Bill, CLASSES, Entry, Formed, Queue, Reason, Served,
@@ -43,9 +46,9 @@ struct Offer<'a, T> {
 
 impl<T: Clone> Queue<T> {
     /// The rows of the next batch, and why no more. `None` if nothing waits.
-    pub(super) fn pick(&self, free: usize) -> Option<(Vec<Picked>, Reason)> {
+    pub(super) fn pick(&self, now: Instant, free: usize) -> Option<(Vec<Picked>, Reason)> {
         let mut clocks = CLASSES.map(|(priority, _)| self.between.clock(&priority));
-        let mut offers = self.offers();
+        let mut offers = self.offers(now);
         let mut company = Company::new(&self.limits, self.rows);
         let (mut picked, mut refused) = (Vec::new(), None);
         // Who began it, where the tenant shares with nobody.
@@ -84,14 +87,15 @@ impl<T: Clone> Queue<T> {
         Some((picked, reason))
     }
 
-    fn offers(&self) -> Vec<Offer<'_, T>> {
-        let (mut offers, much) = (Vec::new(), self.neighbours.much());
+    fn offers(&self, now: Instant) -> Vec<Offer<'_, T>> {
+        let (mut offers, much) = (Vec::new(), self.neighbours.much(now));
         for (class, waiting) in self.classes.iter().enumerate() {
             for (tenant, entries) in &waiting.flows {
                 let Some(standing) = entries.front().map(|entry| entry.standing) else { continue };
                 let Standing { weight, exclusive } = standing;
                 // The floor of a share is held when time is billed; within one batch the weight will do.
-                let (clock, is_loud) = (waiting.tenants.clock(tenant), self.neighbours.asks(tenant, much));
+                let rows = entries.iter().map(|entry| entry.left.len());
+                let (clock, is_loud) = (waiting.tenants.clock(tenant), self.neighbours.asks(tenant, rows, much));
                 let (at, taken) = ((0, 0), None);
                 offers.push(Offer { class, tenant, entries, weight, exclusive, is_loud, clock, at, taken });
             }

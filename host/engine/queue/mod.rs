@@ -276,6 +276,9 @@ impl<T: Clone> Queue<T> {
     /// Adds a request. Whether there is room is asked before.
     pub(super) fn push(&mut self, entry: Entry<T>) {
         let rows = entry.left.len();
+        if entry.priority == Priority::Interactive {
+            self.neighbours.comes(&entry.tenant, entry.queued);
+        }
         let class = &mut self.classes[entry.priority as usize];
         self.between.enter_all(&class.priority, CLASSES[entry.priority as usize].1, rows);
         class.tenants.enter_all(&entry.tenant, entry.standing.weight, rows);
@@ -332,7 +335,7 @@ impl<T: Clone> Queue<T> {
     /// What an instance that is free now should do, while `free` lanes are free with its own. Expired requests are taken out
     /// before.
     pub(super) fn next(&mut self, now: Instant, free: usize) -> Decision<T> {
-        let Some((picked, mut reason)) = self.pick(free) else { return Decision::Idle };
+        let Some((picked, mut reason)) = self.pick(now, free) else { return Decision::Idle };
         if reason == Reason::Idle && !self.limits.delay.is_zero() {
             let entries = self.classes.iter().flat_map(|class| class.flows.values().flatten());
             let oldest = entries.map(|entry| entry.queued).min().unwrap_or(now);
@@ -345,8 +348,8 @@ impl<T: Clone> Queue<T> {
     }
 
     /// A batch has run and took this long: what was expected of it is put right.
-    pub(super) fn settle(&mut self, bill: &Bill, took: Duration) {
-        self.neighbours.next_batch();
+    pub(super) fn settle(&mut self, bill: &Bill, took: Duration, now: Instant) {
+        self.neighbours.next_batch(took);
         for Served { priority, tenant, weight, rows, part } in &bill.flows {
             let (expected, took) = (bill.expected.mul_f64(*part), took.mul_f64(*part));
             let class = &mut self.classes[*priority as usize];
@@ -354,7 +357,8 @@ impl<T: Clone> Queue<T> {
             class.tenants.leave_all(tenant, *rows);
             self.between.settle(priority, expected, took);
             self.between.leave_all(priority, *rows);
-            self.neighbours.given(tenant, *weight, *priority == Priority::Interactive, took.as_secs_f64());
+            let is_interactive = *priority == Priority::Interactive;
+            self.neighbours.given(tenant, *weight, is_interactive, (took.as_secs_f64(), now));
         }
     }
 }

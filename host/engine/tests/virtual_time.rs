@@ -182,7 +182,7 @@ impl<'a> Play<'a> {
         let Some((formed, waited)) = lane.running.take() else { return };
         let mut answers = Vec::new();
         drop(lane.runner.run_batch(&formed, waited, &mut answers));
-        lane.ground.waiting.settle(&formed.bill, took);
+        lane.ground.waiting.settle(&formed.bill, took, self.now);
         drop(formed);
         answers.into_iter().for_each(Completion::send);
         self.look();

@@ -124,7 +124,7 @@ fn play(limits: Limits, events: Vec<Event>) -> Result<(), TestCaseError> {
             Event::End { place, took_ms } => {
                 let index = place.min(running.len().saturating_sub(1));
                 if let Some(bill) = running.remove(index) {
-                    queue.settle(&bill, Duration::from_millis(took_ms));
+                    queue.settle(&bill, Duration::from_millis(took_ms), now);
                 }
             }
             Event::Next { free } => {

@@ -100,7 +100,7 @@ impl Simulation {
                 }
                 What::Ends(lane) => {
                     let (formed, took) = lanes[lane].take().expect("it runs");
-                    self.queue.settle(&formed.bill, took);
+                    self.queue.settle(&formed.bill, took, now);
                     for ((request, _), part) in formed.rows.iter().zip(&formed.parts) {
                         let (tenant, came) = requests[*request];
                         if now > counted && now <= end {

@@ -64,7 +64,7 @@ fn who_asks_for_much_has_shorter_batches_while_somebody_asks_for_little() {
             for (tenant, ms) in [("loud", loud_ms), ("quiet", quiet_ms)] {
                 queue.push(entry_of(tenant, standing, 0, &[1], now));
                 let Decision::Run(formed) = queue.next(now, 1) else { panic!("a row waits") };
-                queue.settle(&formed.bill, ms * MS);
+                queue.settle(&formed.bill, ms * MS, now);
             }
         }
         for (ticket, (tenant, rows)) in requests.iter().enumerate() {
