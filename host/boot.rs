@@ -256,6 +256,16 @@ impl Host {
         &self.telemetry
     }
 
+    /// Waits until a device is lost, which mostly never happens, and tells why: then this process must end.
+    pub async fn lost(&self) -> String {
+        loop {
+            if let Some(why) = self.engine.lost() {
+                return why;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
     /// Refuses new invocations and waits, within bounds, for those in flight and for their answers to be written.
     pub async fn drain(mut self) {
         self.admission.drain();

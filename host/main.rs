@@ -58,9 +58,13 @@ async fn serve(config: Config) -> Result<()> {
     };
     tracing::info!("data plane on {}, open to everybody who reaches it", host.data_url());
     tracing::info!("control plane on {}, with the token of data/admin-token", host.control_url());
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let lost = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        why = host.lost() => Some(why),
+    };
+    if let Some(why) = &lost {
+        tracing::error!(why, "a device takes nothing any more until this process is started anew: ending");
     }
     tracing::info!("draining; a second signal ends at once");
     tokio::select! {
@@ -68,5 +72,6 @@ async fn serve(config: Config) -> Result<()> {
         _ = terminate.recv() => tracing::warn!("ended by a second signal"),
         _ = interrupt.recv() => tracing::warn!("ended by a second signal"),
     }
-    Ok(())
+    // For the supervisor, who starts another.
+    lost.map_or(Ok(()), |why| Err(anyhow::anyhow!("a device was lost: {why}")))
 }

@@ -120,7 +120,8 @@ impl Engine {
         {
             return Ok(model.clone());
         }
-        let leaving: Vec<_> = leaving.iter().copied().chain(before.into_iter().flat_map(|model| model.shares())).collect();
+        let leaving: Vec<_> =
+            leaving.iter().copied().chain(before.into_iter().flat_map(|model| model.shares())).collect();
         self.start_version(found, version, &leaving).map_err(failed)
     }
 

@@ -12,7 +12,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Backend, BackendError, Batch, Dense, Device, DeviceMemory, Input, Instance, Loaded, Precision, Read, Short};
+use super::{
+    Backend, BackendError, Batch, Dense, Device, DeviceMemory, Input, Instance, Loaded, Precision, Read, Short,
+};
 use crate::tensor::{Datatype, Signature};
 
 /// How the fake behaves.

@@ -47,7 +47,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 
-pub use backend::{Backend, BackendError, Cause, Dense, Device, DeviceMemory, Instance, Loaded, Precision, Read, Short};
+pub use backend::{
+    Backend, BackendError, Cause, Dense, Device, DeviceMemory, Instance, Loaded, Precision, Read, Short,
+};
 pub use batch::{Batch, Input};
 use budget::Budget;
 use catalogue::{Catalogue, Slot, Versions};
@@ -146,7 +148,8 @@ impl Config {
 
     /// The memory of a device, and how much of it may be used.
     fn budget(&self, backend: &Arc<dyn Backend>, device: Device) -> Arc<Budget> {
-        let own = backend.memory_bytes(device).map(|bytes| self.cuda_memory_bytes.map_or(bytes, |most| most.min(bytes)));
+        let own =
+            backend.memory_bytes(device).map(|bytes| self.cuda_memory_bytes.map_or(bytes, |most| most.min(bytes)));
         let bytes = own.or(self.memory_bytes).unwrap_or_else(budget::default_bytes);
         Budget::new(backend.clone(), device, bytes, self.memory_high_mark)
     }

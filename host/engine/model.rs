@@ -327,7 +327,8 @@ fn ground(
     metrics: ModelMetrics,
 ) -> Ground {
     let largest = (manifest.max_batch_size, manifest.plan.maxima.iter().product());
-    let ceiling = Ceiling::new(Some(profile.clone()), places.iter().map(|place| place.share.clone()).collect(), largest);
+    let ceiling =
+        Ceiling::new(Some(profile.clone()), places.iter().map(|place| place.share.clone()).collect(), largest);
     let limits = Limits {
         rows: manifest.max_batch_size,
         elements: manifest.max_batch_elements,

@@ -97,6 +97,9 @@ impl Runtime {
         if self.admission.is_draining() {
             return Err("this host is stopping".into());
         }
+        if let Some(why) = self.engine.lost() {
+            return Err(format!("a device is lost: {why}"));
+        }
         // What an operator takes out of service, or fails to bring up later, is no reason: the rest serves as before.
         match self.engine.missing() {
             Some(model) => Err(format!("the model `{model}` does not serve")),

@@ -94,7 +94,7 @@ async fn a_row_over_its_lanes_own_budget_is_told_not_to_come_again() {
 #[tokio::test]
 async fn above_the_high_mark_requests_are_refused_at_the_door() {
     let bench = Bench::new(with(Memory::default()), |text| text);
-    let limit = bench.telemetry.device_memory().unwrap().limit_bytes;
+    let limit = bench.telemetry.device_memory()[0].limit_bytes;
     assert!(bench.model().room("t", crate::tenant::Standing::default()).is_ok());
     bench.fake.set_held(limit - 1);
     match bench.model().room("t", crate::tenant::Standing::default()) {
@@ -110,9 +110,9 @@ async fn above_the_high_mark_requests_are_refused_at_the_door() {
     );
     bench.fake.set_held(limit / 2);
     assert!(bench.model().room("t", crate::tenant::Standing::default()).is_ok());
-    let line = "tenon_device_memory_bytes{device=\"fake\",kind=\"lanes\"}";
+    let line = "tenon_device_memory_bytes{device=\"cpu\",kind=\"lanes\"}";
     assert_eq!(bench.metric(line), Some((limit / 2) as f64));
-    assert_eq!(bench.metric("tenon_device_memory_limit_bytes{device=\"fake\"}"), Some(limit as f64));
+    assert_eq!(bench.metric("tenon_device_memory_limit_bytes{device=\"cpu\"}"), Some(limit as f64));
 }
 
 #[test]

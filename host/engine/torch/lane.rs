@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use tch::{CModule, IValue, Kind, TchError, Tensor};
 
-use super::{
-    datatype,
-    memory::{self, Account},
-};
+use super::{datatype, device, memory::Account};
 use crate::{
     engine::{BackendError, Batch, Dense, Input, Instance, Read},
     tensor::Signature,
@@ -22,34 +19,34 @@ pub(super) fn said(error: TchError) -> BackendError {
         TchError::Torch(text) => text,
         other => other.to_string(),
     };
-    memory::out_of_memory(&text).unwrap_or_else(|| BackendError::one_line(&text))
+    device::error(&text)
 }
 
-/// A lane's module and the memory that its batches are stacked in.
-pub(super) struct Lane {
+/// A module as a lane runs it.
+pub(super) struct Forward {
     module: Arc<CModule>,
-    signature: Arc<Signature>,
-    stacks: Vec<Stack>,
-    /// What it holds: stacks, and while a batch runs all of its tensors.
-    account: Arc<Account>,
+    pub(super) signature: Arc<Signature>,
     /// Whether `forward` was seen to give one plain tensor, or might.
     gives_tensor: bool,
 }
 
-impl Lane {
-    pub(super) fn new(
-        module: Arc<CModule>,
-        signature: Arc<Signature>,
-        account: Arc<Account>,
-    ) -> Result<Self, BackendError> {
-        let stacks = signature.inputs.iter().map(|_| Stack::empty()).collect::<Result<_, _>>()?;
+/// A lane's module and the memory that its batches are stacked in.
+pub(super) struct Lane {
+    forward: Forward,
+    stacks: Vec<Stack>,
+    /// What it holds: stacks, and while a batch runs all of its tensors.
+    account: Arc<Account>,
+}
+
+impl Forward {
+    pub(super) fn new(module: Arc<CModule>, signature: Arc<Signature>) -> Self {
         let gives_tensor = signature.outputs.len() == 1;
-        Ok(Self { module, signature, stacks, account, gives_tensor })
+        Self { module, signature, gives_tensor }
     }
 
     /// `tch` leaks the inputs' headers when `forward_is` throws (their memory is the lane's own), and does not when
     /// `forward_ts` does: so the latter is used for every model that allows it.
-    fn forward(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, BackendError> {
+    pub(super) fn run(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, BackendError> {
         if self.gives_tensor {
             match self.module.forward_ts(&inputs) {
                 Ok(tensor) => return Ok(vec![tensor]),
@@ -63,13 +60,20 @@ impl Lane {
     }
 }
 
+impl Lane {
+    pub(super) fn new(forward: Forward, account: Arc<Account>) -> Result<Self, BackendError> {
+        let stacks = forward.signature.inputs.iter().map(|_| Stack::empty()).collect::<Result<_, _>>()?;
+        Ok(Self { forward, stacks, account })
+    }
+}
+
 impl Instance for Lane {
     fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
         let _no_grad = tch::no_grad_guard();
         let _entered = self.account.enter();
         let inputs = batch.inputs().iter().zip(&mut self.stacks).map(|(input, stack)| stack.tensor(input));
         let inputs: Vec<Tensor> = inputs.collect::<Result<_, _>>()?;
-        let outputs = self.forward(inputs)?.iter().map(plain).collect::<Result<Vec<_>, _>>()?;
+        let outputs = self.forward.run(inputs)?.iter().map(plain).collect::<Result<Vec<_>, _>>()?;
         read(&outputs.iter().map(dense).collect::<Result<Vec<_>, _>>()?)
     }
 
@@ -154,7 +158,7 @@ fn plain(tensor: &Tensor) -> Result<Tensor, BackendError> {
     tensor.f_contiguous().map_err(said)
 }
 
-fn dense(tensor: &Tensor) -> Result<Dense<'_>, BackendError> {
+pub(super) fn dense(tensor: &Tensor) -> Result<Dense<'_>, BackendError> {
     let kind = tensor.f_kind().map_err(said)?;
     let shape: Vec<u64> = tensor.size().iter().map(|extent| *extent as u64).collect();
     let bytes = shape.iter().product::<u64>() as usize * kind.elt_size_in_bytes();
@@ -165,7 +169,7 @@ fn dense(tensor: &Tensor) -> Result<Dense<'_>, BackendError> {
     unsafe_code,
     reason = "libtorch hands out its memory as a pointer; a copy in between would double the traffic"
 )]
-fn bytes_mut(tensor: &mut Tensor, length: usize) -> Result<&mut [u8], BackendError> {
+pub(super) fn bytes_mut(tensor: &mut Tensor, length: usize) -> Result<&mut [u8], BackendError> {
     let pointer = tensor.data_ptr().cast::<u8>();
     if pointer.is_null() {
         return Err(BackendError::threw("libtorch gave a tensor without memory"));

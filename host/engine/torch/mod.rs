@@ -4,30 +4,42 @@
 //! variant that returns the error: an exception must never unwind through Rust.
 
 mod datatype;
+mod device;
+mod gpu;
 mod lane;
 mod memory;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use tch::CModule;
 
-use super::{Backend, BackendError, Device, DeviceMemory, Instance, Loaded};
+use super::{Backend, BackendError, Device, DeviceMemory, Instance, Loaded, Precision};
 use crate::tensor::Signature;
-use lane::Lane;
+use gpu::GpuLane;
+use lane::{Forward, Lane};
 use memory::Account;
 
 /// The release that this program is linked against.
 const LIBTORCH: &str = "2.11.0";
 /// One thread for each lane: two of them spin against each other when the cores are busy.
 pub const DEFAULT_INTRA_OP_THREADS: usize = 1;
+/// What of a GPU's free memory is left alone at first: kernels that are loaded later, other libraries' scratch.
+const SPARE_BYTES: u64 = 512 << 20;
 
 /// libtorch as a backend.
 #[derive(Debug)]
 pub struct Torch {
     intra_op_threads: usize,
     memory: Memory,
+    gpus: Vec<Arc<Gpu>>,
 }
 
 /// What is held on the CPU: by models, and by lanes.
@@ -38,6 +50,48 @@ struct Memory {
     lanes: Arc<Account>,
 }
 
+/// A GPU, and what is known of it beside what libtorch counts.
+#[derive(Debug)]
+struct Gpu {
+    index: u32,
+    /// What was free at the start, less what is left alone.
+    bytes: u64,
+    weights: AtomicU64,
+    limit: AtomicU64,
+    lost: Mutex<Option<String>>,
+}
+
+impl Gpu {
+    fn new(index: u32) -> Result<Arc<Self>, BackendError> {
+        let bytes = device::figures(index)?.free.saturating_sub(SPARE_BYTES);
+        let (weights, limit, lost) = (AtomicU64::new(0), AtomicU64::new(bytes), Mutex::default());
+        Ok(Arc::new(Self { index, bytes, weights, limit, lost }))
+    }
+
+    /// Remembers why it takes nothing any more: such an error stays until the process ends.
+    fn is_lost<T>(&self, ran: &Result<T, BackendError>) {
+        if let Err(error) = ran {
+            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+            if lost.is_none() {
+                tracing::error!(device = %Device::Cuda(self.index), %error, "the device is lost");
+                *lost = Some(format!("{}: {}", Device::Cuda(self.index), error.detail));
+            }
+        }
+    }
+
+    fn memory(&self) -> Option<DeviceMemory> {
+        let allocated = device::figures(self.index).ok()?.allocated;
+        let weight_bytes = self.weights.load(Relaxed).min(allocated);
+        Some(DeviceMemory {
+            device: Device::Cuda(self.index).to_string().into(),
+            weight_bytes,
+            lane_bytes: allocated - weight_bytes,
+            other_bytes: 0,
+            limit_bytes: self.limit.load(Relaxed),
+        })
+    }
+}
+
 impl Default for Torch {
     fn default() -> Self {
         Self::new(DEFAULT_INTRA_OP_THREADS)
@@ -45,14 +99,24 @@ impl Default for Torch {
 }
 
 impl Torch {
-    /// Sets how many threads one operation may use. Holds for the whole process: make one.
+    /// Sets how many threads one operation may use, and looks for GPUs. Holds for the whole process: make one.
     pub fn new(intra_op_threads: usize) -> Self {
         let intra_op_threads = intra_op_threads.max(1);
         tch::set_num_threads(i32::try_from(intra_op_threads).unwrap_or(i32::MAX));
         memory::install();
         let device = Account::device();
         let memory = Memory { weights: device.part(), lanes: device.part(), device };
-        Self { intra_op_threads, memory }
+        let gpus = device::load().and_then(|count| {
+            (0..count).map(|index| Gpu::new(index).map_err(|error| error.detail)).collect::<Result<Vec<_>, _>>()
+        });
+        // A host with a broken driver serves on its processor, and says so.
+        let gpus = gpus.inspect_err(|error| tracing::error!(error, "there is a driver, but its GPUs cannot be used"));
+        Self { intra_op_threads, memory, gpus: gpus.unwrap_or_default() }
+    }
+
+    fn gpu(&self, device: Device) -> Option<&Arc<Gpu>> {
+        let Device::Cuda(index) = device else { return None };
+        self.gpus.iter().find(|gpu| gpu.index == index)
     }
 }
 
@@ -61,11 +125,31 @@ impl Backend for Torch {
         "pytorch_torchscript"
     }
 
-    fn fingerprint(&self) -> String {
-        format!("libtorch-{LIBTORCH}-threads-{}", self.intra_op_threads)
+    fn fingerprint(&self, device: Device) -> String {
+        match self.gpu(device) {
+            // Which GPU it is, libtorch's device-generic half does not tell; how much memory it has comes near.
+            Some(gpu) => {
+                let total = device::figures(gpu.index).map_or(0, |figures| figures.total);
+                format!("libtorch-{LIBTORCH}-cuda-{}-mib", total >> 20)
+            }
+            None => format!("libtorch-{LIBTORCH}-threads-{}", self.intra_op_threads),
+        }
     }
 
-    fn load(&self, file: &Path, signature: &Arc<Signature>, device: Device) -> Result<Arc<dyn Loaded>, BackendError> {
+    fn devices(&self) -> Vec<Device> {
+        std::iter::once(Device::Cpu).chain(self.gpus.iter().map(|gpu| Device::Cuda(gpu.index))).collect()
+    }
+
+    fn lost(&self) -> Option<String> {
+        self.gpus.iter().find_map(|gpu| gpu.lost.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+
+    fn load(
+        &self,
+        file: &Path,
+        signature: &Arc<Signature>,
+        (device, precision): (Device, Precision),
+    ) -> Result<Arc<dyn Loaded>, BackendError> {
         for tensor in signature.inputs.iter().chain(&signature.outputs) {
             datatype::kind(tensor.kind.datatype).ok_or_else(|| {
                 BackendError::threw(format!(
@@ -74,7 +158,9 @@ impl Backend for Torch {
                 ))
             })?;
         }
-        let Device::Cpu = device;
+        if let Some(gpu) = self.gpu(device) {
+            return Ok(Arc::new(OnGpu::load(file, signature, (gpu.clone(), precision))?));
+        }
         let weights = self.memory.weights.part();
         let entered = weights.enter();
         let mut module = CModule::load_on_device(file, tch::Device::Cpu).map_err(lane::said)?;
@@ -84,7 +170,10 @@ impl Backend for Torch {
         Ok(Arc::new(Module { module, signature: signature.clone(), weights, lanes }))
     }
 
-    fn memory(&self) -> Option<DeviceMemory> {
+    fn memory(&self, device: Device) -> Option<DeviceMemory> {
+        if let Some(gpu) = self.gpu(device) {
+            return gpu.memory();
+        }
         let Memory { device, weights, lanes } = &self.memory;
         Some(DeviceMemory {
             device: "cpu".into(),
@@ -95,8 +184,57 @@ impl Backend for Torch {
         })
     }
 
-    fn limit_memory(&self, bytes: u64) {
-        self.memory.device.set_limit(bytes);
+    fn memory_bytes(&self, device: Device) -> Option<u64> {
+        self.gpu(device).map(|gpu| gpu.bytes)
+    }
+
+    fn limit_memory(&self, device: Device, bytes: u64) {
+        match self.gpu(device) {
+            Some(gpu) => gpu.limit.store(bytes, Relaxed),
+            None => self.memory.device.set_limit(bytes),
+        }
+    }
+}
+
+/// A module in a GPU's memory.
+struct OnGpu {
+    module: Arc<CModule>,
+    signature: Arc<Signature>,
+    gpu: Arc<Gpu>,
+    precision: Precision,
+    weight_bytes: u64,
+}
+
+impl OnGpu {
+    fn load(
+        file: &Path,
+        signature: &Arc<Signature>,
+        (gpu, precision): (Arc<Gpu>, Precision),
+    ) -> Result<Self, BackendError> {
+        // Loading there and not moving there: constants of a trace only come along so.
+        let mut module = CModule::load_on_device(file, tch::Device::Cuda(gpu.index as usize)).map_err(lane::said)?;
+        module.f_set_eval().map_err(lane::said)?;
+        // Weights lie in the file as they lie in memory. What the allocator holds more now may be others' batches.
+        let weight_bytes = file.metadata().map_or(0, |file| file.len());
+        gpu.weights.fetch_add(weight_bytes, Relaxed);
+        Ok(Self { module: Arc::new(module), signature: signature.clone(), gpu, precision, weight_bytes })
+    }
+}
+
+impl Drop for OnGpu {
+    fn drop(&mut self) {
+        self.gpu.weights.fetch_sub(self.weight_bytes, Relaxed);
+    }
+}
+
+impl Loaded for OnGpu {
+    fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
+        let forward = Forward::new(self.module.clone(), self.signature.clone());
+        Ok(Box::new(GpuLane::new(forward, self.gpu.clone(), self.precision)?))
+    }
+
+    fn weight_bytes(&self) -> u64 {
+        self.weight_bytes
     }
 }
 
@@ -110,7 +248,8 @@ struct Module {
 
 impl Loaded for Module {
     fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
-        Ok(Box::new(Lane::new(self.module.clone(), self.signature.clone(), self.lanes.lane())?))
+        let forward = Forward::new(self.module.clone(), self.signature.clone());
+        Ok(Box::new(Lane::new(forward, self.lanes.lane())?))
     }
 
     fn weight_bytes(&self) -> u64 {

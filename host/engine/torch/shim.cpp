@@ -1,16 +1,30 @@
-// The one piece of C++ of the host: an allocator around libtorch's own, so that every byte on the CPU has an account.
+// The one piece of C++ of the host. First an allocator around libtorch's own, so that every byte on the CPU has an account;
+// then what devices need and tch has no name for.
 //
-// Why it is here: c10::SetCPUAllocator takes a C++ object, and tch has no name for it. It owns the header before each
-// block (whose bytes these are, and how many); whether there is room is decided in memory.rs. Nothing of Rust may
-// unwind into it, and what it throws is caught by tch like any error of libtorch.
+// Why it is here: c10::SetCPUAllocator takes a C++ object. It owns the header before each block (whose bytes these are,
+// and how many); whether there is room is decided in memory.rs. Nothing of Rust may unwind into it, and what it throws
+// is caught by tch like any error of libtorch.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
+#include <exception>
 #include <limits>
+#include <memory>
 #include <new>
+#include <optional>
 
+#include <dlfcn.h>
+
+#include <ATen/Context.h>
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/empty.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/Event.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/core/impl/alloc_cpu.h>
 #include <c10/util/Exception.h>
 
@@ -94,18 +108,6 @@ extern "C" void tenon_memory_install(Charge charge, Discharge discharge) {
 // Devices. Everything here is libtorch's device-generic interface, which lies in its CPU half: no header of CUDA is needed,
 // and the same calls reach CUDA once its half has been loaded. Why it is here: tch knows neither streams nor events, nor
 // pinned memory, nor what the device's allocator holds.
-
-#include <algorithm>
-#include <cstring>
-#include <exception>
-
-#include <dlfcn.h>
-
-#include <ATen/Context.h>
-#include <ATen/ops/empty.h>
-#include <c10/core/CachingDeviceAllocator.h>
-#include <c10/core/Event.h>
-#include <c10/core/impl/VirtualGuardImpl.h>
 
 namespace {
 
@@ -260,4 +262,36 @@ extern "C" int tenon_pinned(std::int64_t bytes, at::Tensor** tensor, char* text,
 // Copies between the device and pinned memory behind what the stream has to do; returns before that has happened.
 extern "C" int tenon_copy(at::Tensor* to, const at::Tensor* from, char* text, std::size_t room) {
   return caught({text, room}, [&] { to->copy_(*from, /*non_blocking=*/true); });
+}
+
+// How exactly this thread computes, until it leaves again: 0 in 32 bits, 1 rounded to TF32, 2 in bfloat16, 3 in half.
+struct Precision {
+  std::optional<at::NoTF32Guard> exact;
+  bool casts = false;
+};
+
+extern "C" int tenon_precision_enter(int precision, Precision** state, char* text, std::size_t room) {
+  return caught({text, room}, [&] {
+    auto entered = std::make_unique<Precision>();
+    if (precision == 0) {
+      entered->exact.emplace();
+    } else if (precision > 1) {
+      at::autocast::set_autocast_dtype(kDevice, precision == 2 ? at::kBFloat16 : at::kHalf);
+      at::autocast::set_autocast_enabled(kDevice, true);
+      entered->casts = true;
+    }
+    *state = entered.release();
+  });
+}
+
+extern "C" void tenon_precision_leave(Precision* state) {
+  char text[1];
+  caught({text, sizeof text}, [&] {
+    if (state->casts) {
+      at::autocast::set_autocast_enabled(kDevice, false);
+      // Weights that were cast for this batch.
+      at::autocast::clear_cache();
+    }
+  });
+  delete state;
 }

@@ -1,0 +1,299 @@
+//! GPUs as libtorch sees them: whether there are any, their memory, streams, events, pinned memory.
+//!
+//! Owns every call into the shim's device half, and that what went wrong there comes back as an error. Refuses to know
+//! models and batches. One program serves machines with and without a GPU: the half of libtorch that computes on CUDA is
+//! loaded when a driver is there, and never linked.
+
+use std::{
+    ffi::{CStr, CString, c_char, c_void},
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    ptr,
+    time::{Duration, Instant},
+};
+
+use tch::Tensor;
+
+use super::memory;
+use crate::engine::{BackendError, Precision};
+
+/// Where a driver for NVIDIA's GPUs shows itself.
+const DRIVER: [&str; 2] = ["/proc/driver/nvidia/version", "/dev/nvidiactl"];
+/// The half of libtorch that computes on CUDA, beside the half that is linked.
+const CUDA_HALF: &str = "libtorch_cuda.so";
+const LINKED_HALF: &str = "libtorch_cpu.so";
+/// What a message of libtorch's may take.
+const SAID_BYTES: usize = 1024;
+/// What libtorch calls errors of a device that will not go away by themselves.
+const STICKY: [&str; 2] = ["CUDA error:", "CUDNN_STATUS_EXECUTION_FAILED"];
+/// How often somebody looks whether a batch is done, and for how long before without letting go of the processor: short
+/// batches are done sooner than a sleeping thread wakes.
+const LOOK_EVERY: Duration = Duration::from_micros(20);
+const SPIN: Duration = Duration::from_micros(50);
+
+/// As the shim has it.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(super) struct Figures {
+    pub(super) free: u64,
+    pub(super) total: u64,
+    pub(super) allocated: u64,
+    pub(super) peak: u64,
+    reserved: u64,
+}
+
+/// As the shim has it: a stream by its name.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+struct StreamName {
+    id: i64,
+    device: i64,
+}
+
+#[expect(unsafe_code, reason = "tch has no name for streams, events and pinned memory")]
+// SAFETY: the shim defines these with these types. Each writes at most `room` bytes of text, and nothing is thrown.
+unsafe extern "C" {
+    fn tenon_device_load(library: *const c_char, count: *mut i32, text: *mut c_char, room: usize) -> i32;
+    fn tenon_device_tf32(allowed: bool, text: *mut c_char, room: usize) -> i32;
+    fn tenon_device_figures(device: i32, figures: *mut Figures, text: *mut c_char, room: usize) -> i32;
+    fn tenon_device_reset_peak(device: i32, text: *mut c_char, room: usize) -> i32;
+    fn tenon_device_empty_cache(text: *mut c_char, room: usize) -> i32;
+    fn tenon_stream_new(device: i32, name: *mut StreamName, text: *mut c_char, room: usize) -> i32;
+    fn tenon_stream_enter(name: StreamName, before: *mut StreamName, text: *mut c_char, room: usize) -> i32;
+    fn tenon_event_new(event: *mut *mut c_void, text: *mut c_char, room: usize) -> i32;
+    fn tenon_event_free(event: *mut c_void);
+    fn tenon_event_record(event: *mut c_void, name: StreamName, text: *mut c_char, room: usize) -> i32;
+    fn tenon_event_query(event: *mut c_void, done: *mut bool, text: *mut c_char, room: usize) -> i32;
+    fn tenon_pinned(bytes: i64, tensor: *mut *mut c_void, text: *mut c_char, room: usize) -> i32;
+    fn tenon_copy(to: *mut c_void, from: *const c_void, text: *mut c_char, room: usize) -> i32;
+    fn tenon_precision_enter(precision: i32, state: *mut *mut c_void, text: *mut c_char, room: usize) -> i32;
+    fn tenon_precision_leave(state: *mut c_void);
+}
+
+/// Runs a call of the shim, and reads what it said where it failed.
+fn call(run: impl FnOnce(*mut c_char, usize) -> i32) -> Result<(), BackendError> {
+    let mut said = [0_u8; SAID_BYTES];
+    if run(said.as_mut_ptr().cast(), SAID_BYTES) == 0 {
+        return Ok(());
+    }
+    let text = CStr::from_bytes_until_nul(&said).map(CStr::to_string_lossy).unwrap_or_default();
+    Err(error(&text))
+}
+
+/// What a text of libtorch's tells: of memory, of a device that is lost, or of something else.
+pub(super) fn error(text: &str) -> BackendError {
+    let one_line = || BackendError::one_line(text);
+    memory::out_of_memory(text).unwrap_or_else(|| match STICKY.iter().any(|words| text.contains(words)) {
+        true => BackendError::broken(one_line().detail),
+        false => one_line(),
+    })
+}
+
+/// Loads the other half of libtorch where there is a driver, and tells how many GPUs there are; none is no error.
+pub(super) fn load() -> Result<u32, String> {
+    if !DRIVER.iter().any(|file| Path::new(file).exists()) {
+        return Ok(0);
+    }
+    let library = linked_half().ok_or("where libtorch lies cannot be told")?.with_file_name(CUDA_HALF);
+    let name = CString::new(library.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
+    let mut count = 0;
+    #[expect(unsafe_code, reason = "the shim's calls")]
+    // SAFETY: a text that ends with 0, a number to be written to, and room for what is said.
+    let loaded = call(|text, room| unsafe { tenon_device_load(name.as_ptr(), &raw mut count, text, room) });
+    loaded.map_err(|error| format!("{}: {}", library.display(), error.detail))?;
+    // Stated and not left to libtorch's defaults, of which one is on and the other off; threads that must not, say so.
+    #[expect(unsafe_code, reason = "the shim's calls")]
+    // SAFETY: room for what is said.
+    call(|text, room| unsafe { tenon_device_tf32(true, text, room) }).map_err(|error| error.detail)?;
+    u32::try_from(count).map_err(|error| error.to_string())
+}
+
+/// The file of the half that is linked, as the loader has found it.
+fn linked_half() -> Option<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let files = maps.lines().filter_map(|line| line.find('/').map(|at| Path::new(&line[at..])));
+    files.into_iter().find(|file| file.ends_with(LINKED_HALF)).map(Path::to_owned)
+}
+
+/// What a device's memory holds.
+pub(super) fn figures(device: u32) -> Result<Figures, BackendError> {
+    let mut figures = Figures::default();
+    #[expect(unsafe_code, reason = "the shim's calls")]
+    // SAFETY: figures to be written to, and room for what is said.
+    call(|text, room| unsafe { tenon_device_figures(device as i32, &raw mut figures, text, room) })?;
+    Ok(figures)
+}
+
+/// From now on the peak is what is held now.
+pub(super) fn reset_peak(device: u32) -> Result<(), BackendError> {
+    #[expect(unsafe_code, reason = "the shim's calls")]
+    // SAFETY: room for what is said.
+    call(|text, room| unsafe { tenon_device_reset_peak(device as i32, text, room) })
+}
+
+/// Gives back what libtorch only keeps.
+pub(super) fn empty_cache() -> Result<(), BackendError> {
+    #[expect(unsafe_code, reason = "the shim's calls")]
+    // SAFETY: room for what is said.
+    call(|text, room| unsafe { tenon_device_empty_cache(text, room) })
+}
+
+/// What a lane gives to its GPU, in order. Streams live as long as the process; libtorch has no way to end one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stream(StreamName);
+
+impl Stream {
+    pub(super) fn new(device: u32) -> Result<Self, BackendError> {
+        let mut name = StreamName::default();
+        #[expect(unsafe_code, reason = "the shim's calls")]
+        // SAFETY: a name to be written to, and room for what is said.
+        call(|text, room| unsafe { tenon_stream_new(device as i32, &raw mut name, text, room) })?;
+        Ok(Self(name))
+    }
+
+    /// What this thread computes goes there, until what comes back is dropped.
+    pub(super) fn enter(self) -> Result<OnStream, BackendError> {
+        let mut before = StreamName::default();
+        #[expect(unsafe_code, reason = "the shim's calls")]
+        // SAFETY: a name that libtorch gave, one to be written to, and room for what is said.
+        call(|text, room| unsafe { tenon_stream_enter(self.0, &raw mut before, text, room) })?;
+        Ok(OnStream(before))
+    }
+}
+
+/// While it lives, a thread computes on a stream; then on the one before.
+#[must_use = "dropping it ends it"]
+pub(super) struct OnStream(StreamName);
+
+impl Drop for OnStream {
+    fn drop(&mut self) {
+        #[expect(unsafe_code, reason = "the shim's calls")]
+        // SAFETY: a name that libtorch gave; nothing is to be written, and there is room for what is said.
+        let left = call(|text, room| unsafe { tenon_stream_enter(self.0, ptr::null_mut(), text, room) });
+        if let Err(error) = left {
+            tracing::error!(%error, "a stream could not be left");
+        }
+    }
+}
+
+/// A mark in a stream, used again and again by its lane.
+#[derive(Debug)]
+pub(super) struct Event(*mut c_void);
+
+impl Event {
+    pub(super) fn new() -> Result<Self, BackendError> {
+        let mut event = ptr::null_mut();
+        #[expect(unsafe_code, reason = "the shim's calls")]
+        // SAFETY: a pointer to be written to, and room for what is said.
+        call(|text, room| unsafe { tenon_event_new(&raw mut event, text, room) })?;
+        Ok(Self(event))
+    }
+
+    /// Marks the end of what the stream was given.
+    pub(super) fn record(&self, stream: Stream) -> Result<(), BackendError> {
+        #[expect(unsafe_code, reason = "the shim's calls")]
+        // SAFETY: an event that lives as long as this, a name that libtorch gave, and room for what is said.
+        call(|text, room| unsafe { tenon_event_record(self.0, stream.0, text, room) })
+    }
+
+    /// Waits until the stream has come as far, without keeping the processor.
+    pub(super) fn wait(&self) -> Result<(), BackendError> {
+        let begun = Instant::now();
+        while !self.is_done()? {
+            match begun.elapsed() < SPIN {
+                true => std::hint::spin_loop(),
+                false => std::thread::sleep(LOOK_EVERY),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_done(&self) -> Result<bool, BackendError> {
+        let mut done = false;
+        #[expect(unsafe_code, reason = "the shim's calls")]
+        // SAFETY: an event that lives as long as this, a truth to be written to, and room for what is said.
+        call(|text, room| unsafe { tenon_event_query(self.0, &raw mut done, text, room) })?;
+        Ok(done)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        #[expect(unsafe_code, reason = "the shim's calls")]
+        // SAFETY: it came from `tenon_event_new` and is freed once.
+        unsafe {
+            tenon_event_free(self.0);
+        }
+    }
+}
+
+/// So many bytes that a GPU copies from and to by itself.
+pub(super) fn pinned(bytes: usize) -> Result<Tensor, BackendError> {
+    let mut tensor = ptr::null_mut();
+    #[expect(unsafe_code, reason = "the shim's calls")]
+    // SAFETY: a pointer to be written to, and room for what is said.
+    call(|text, room| unsafe { tenon_pinned(bytes as i64, &raw mut tensor, text, room) })?;
+    #[expect(unsafe_code, reason = "tch takes over a tensor of libtorch's")]
+    // SAFETY: the shim made it with `new`, and nobody else has it.
+    Ok(unsafe { Tensor::from_ptr(tensor.cast()) })
+}
+
+/// Copies behind what the thread's stream has to do, and returns before that has happened.
+pub(super) fn copy(to: &mut Tensor, from: &Tensor) -> Result<(), BackendError> {
+    let (to, from) = (to.as_mut_ptr().cast(), from.as_ptr().cast());
+    #[expect(unsafe_code, reason = "the shim's calls")]
+    // SAFETY: two tensors that live, of which one is borrowed mutably, and room for what is said. Whoever asks keeps both
+    // until the stream has come as far.
+    call(|text, room| unsafe { tenon_copy(to, from, text, room) })
+}
+
+/// Computes so exactly on this thread, until what comes back is dropped.
+pub(super) fn exactly(precision: Precision) -> Result<Exactly, BackendError> {
+    let mut state = ptr::null_mut();
+    #[expect(unsafe_code, reason = "the shim's calls")]
+    // SAFETY: a pointer to be written to, and room for what is said.
+    call(|text, room| unsafe { tenon_precision_enter(precision as i32, &raw mut state, text, room) })?;
+    Ok(Exactly(state))
+}
+
+/// While it lives, a thread computes as exactly as it says.
+#[must_use = "dropping it ends it"]
+pub(super) struct Exactly(*mut c_void);
+
+impl Drop for Exactly {
+    fn drop(&mut self) {
+        #[expect(unsafe_code, reason = "the shim's calls")]
+        // SAFETY: it came from `tenon_precision_enter`, on this thread (a pointer does not leave it), and is freed once.
+        unsafe {
+            tenon_precision_leave(self.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Cause, Short};
+
+    #[test]
+    fn an_error_of_a_device_is_memory_lost_or_just_an_error() {
+        let short = error("CUDA out of memory. Tried to allocate 98.00 MiB. GPU 0 has a total capacity of 79.18 GiB");
+        assert_eq!(short.short(), Some(Short::Device));
+        let lost =
+            error("CUDA error: device-side assert triggered\nSearch for `cudaErrorAssert' in https://docs.nvidia.com");
+        assert_eq!((lost.cause, &lost.detail[..]), (Cause::Broken, "CUDA error: device-side assert triggered"));
+        assert_eq!(error("mat1 and mat2 shapes cannot be multiplied").cause, Cause::Threw);
+    }
+
+    #[test]
+    fn where_libtorch_lies_is_read_off_the_kernels_list() {
+        assert!(linked_half().is_some_and(|file| file.is_absolute() && file.exists()));
+    }
+
+    #[test]
+    fn without_a_driver_there_is_no_gpu_and_no_error() {
+        if !DRIVER.iter().any(|file| Path::new(file).exists()) {
+            assert_eq!(load(), Ok(0));
+        }
+    }
+}

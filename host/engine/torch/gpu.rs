@@ -1,0 +1,151 @@
+//! One lane of a module on a GPU: a stream of its own, on which a batch is copied in, computed and copied out, one behind
+//! the other, while other lanes' batches do the same on theirs.
+//!
+//! Owns what a batch needs on its way: pinned memory at both ends, kept from batch to batch, and the mark by which its end
+//! is known. Refuses to know the policy and other lanes. A lane has one batch in flight; copies overlap with computing
+//! because there are several lanes.
+
+use std::sync::Arc;
+
+use tch::{Kind, Tensor};
+
+use super::{
+    Gpu, datatype,
+    device::{self, Event, Stream},
+    lane::{Forward, bytes_mut, dense, said},
+};
+use crate::engine::{BackendError, Batch, Cause, Input, Instance, Precision, Read};
+
+/// A lane on a GPU.
+pub(super) struct GpuLane {
+    forward: Forward,
+    gpu: Arc<Gpu>,
+    precision: Precision,
+    stream: Stream,
+    end: Event,
+    /// Where rows are stacked and outputs come to, one for each input and output.
+    stacks: Vec<Pinned>,
+    arrivals: Vec<Pinned>,
+    /// What the device held when the lane was last asked for its peak.
+    base: u64,
+}
+
+impl GpuLane {
+    pub(super) fn new(forward: Forward, gpu: Arc<Gpu>, precision: Precision) -> Result<Self, BackendError> {
+        let (stream, end) = (Stream::new(gpu.index)?, Event::new()?);
+        let stacks = forward.signature.inputs.iter().map(|_| Pinned::empty()).collect::<Result<_, _>>()?;
+        let arrivals = forward.signature.outputs.iter().map(|_| Pinned::empty()).collect::<Result<_, _>>()?;
+        Ok(Self { forward, gpu, precision, stream, end, stacks, arrivals, base: 0 })
+    }
+
+    fn run_on_stream(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
+        let _no_grad = tch::no_grad_guard();
+        let _on_stream = self.stream.enter()?;
+        let _exactly = device::exactly(self.precision)?;
+        let to = tch::Device::Cuda(self.gpu.index as usize);
+        let inputs = batch.inputs().iter().zip(&mut self.stacks).map(|(input, stack)| {
+            let stacked = stack.stack(input)?;
+            stacked.f_to_device_(to, stacked.kind(), true, true).map_err(said)
+        });
+        let inputs: Vec<Tensor> = inputs.collect::<Result<_, _>>()?;
+        let outputs = self.forward.run(inputs)?;
+        if outputs.len() > self.arrivals.len() {
+            return Err(BackendError::threw(format!("{} outputs are declared, it gave more", self.arrivals.len())));
+        }
+        let declared = self.forward.signature.outputs.iter().map(|output| datatype::kind(output.kind.datatype));
+        let declared: Vec<_> = declared.collect();
+        let came = outputs.iter().zip(&mut self.arrivals).zip(declared);
+        let came: Vec<Tensor> =
+            came.map(|((output, arrival), kind)| arrival.fetch(output, kind)).collect::<Result<_, _>>()?;
+        self.end.record(self.stream)?;
+        // Until then `inputs` and `outputs` live, and nothing else touches the pinned memory.
+        self.end.wait()?;
+        read(&came.iter().map(dense).collect::<Result<Vec<_>, _>>()?)
+    }
+}
+
+impl Instance for GpuLane {
+    fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
+        let ran = self.run_on_stream(batch, read);
+        match ran.as_ref().err().map(|error| error.cause) {
+            Some(Cause::OutOfMemory(_)) => {
+                // What is only kept may be what a smaller batch needs, in another size.
+                let _ = self.end.record(self.stream).and_then(|()| self.end.wait());
+                let _ = device::empty_cache();
+            }
+            Some(Cause::Broken) => self.gpu.is_lost(&ran),
+            Some(Cause::Threw) | None => {}
+        }
+        ran
+    }
+
+    fn peak_bytes(&mut self) -> Option<u64> {
+        let figures = device::figures(self.gpu.index).ok()?;
+        let peak = figures.peak.saturating_sub(self.base);
+        device::reset_peak(self.gpu.index).ok()?;
+        self.base = figures.allocated;
+        Some(peak)
+    }
+
+    fn release_memory(&mut self) {
+        // Without memory there is nothing to allocate that could fail.
+        for pinned in self.stacks.iter_mut().chain(&mut self.arrivals) {
+            if let Ok(empty) = Pinned::empty() {
+                *pinned = empty;
+            }
+        }
+    }
+}
+
+/// Memory that the GPU copies from or to by itself, as large as the largest batch so far.
+struct Pinned(Tensor);
+
+impl Pinned {
+    fn empty() -> Result<Self, BackendError> {
+        device::pinned(0).map(Self)
+    }
+
+    fn at_least(&mut self, bytes: usize) -> Result<&mut Tensor, BackendError> {
+        if self.0.size().first().is_none_or(|held| (*held as usize) < bytes) {
+            *self = Self(device::pinned(bytes)?);
+        }
+        Ok(&mut self.0)
+    }
+
+    /// A part of it as a tensor of that form.
+    fn view(&mut self, bytes: usize, shape: &[i64], kind: Kind) -> Result<Tensor, BackendError> {
+        let whole = self.at_least(bytes)?;
+        let part = whole.f_narrow(0, 0, bytes as i64).and_then(|part| part.f_view_dtype(kind)).map_err(said)?;
+        part.f_view(shape).map_err(said)
+    }
+
+    /// Stacks the rows of an input.
+    fn stack(&mut self, input: &Input<'_>) -> Result<Tensor, BackendError> {
+        let kind = datatype::kind(input.spec().kind.datatype);
+        let kind = kind.ok_or_else(|| BackendError::threw("a datatype that libtorch does not know"))?;
+        let bytes = input.byte_length();
+        input.stack(bytes_mut(self.at_least(bytes)?, bytes)?);
+        let shape: Vec<i64> = input.shape().iter().map(|extent| *extent as i64).collect();
+        self.view(bytes, &shape, kind)
+    }
+
+    /// Has an output copied here, behind what the stream has to do. What was computed in fewer bits than declared is
+    /// widened on the device.
+    fn fetch(&mut self, output: &Tensor, declared: Option<Kind>) -> Result<Tensor, BackendError> {
+        if output.is_sparse() {
+            return Err(BackendError::threw("an output is sparse"));
+        }
+        let kind = output.f_kind().map_err(said)?;
+        let is_narrow = matches!(kind, Kind::Half | Kind::BFloat16) && declared == Some(Kind::Float);
+        let kind = if is_narrow { Kind::Float } else { kind };
+        let plain = output.f_to_kind(kind).and_then(|output| output.f_contiguous()).map_err(said)?;
+        let shape = plain.size();
+        let bytes = shape.iter().product::<i64>() as usize * kind.elt_size_in_bytes();
+        if bytes == 0 {
+            return Tensor::f_empty(&shape, (kind, tch::Device::Cpu)).map_err(said);
+        }
+        let mut here = self.view(bytes, &shape, kind)?;
+        device::copy(&mut here, &plain)?;
+        Ok(here)
+    }
+}
