@@ -29,6 +29,8 @@ pub struct Fair<K> {
     active: usize,
     /// What things took lately, in seconds: a moving mean.
     usual: f64,
+    /// How many of these a burst may have.
+    burst: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -46,20 +48,25 @@ struct Flow {
 
 impl Flow {
     /// Where nothing of it waits it lets time pass: what it could have had meanwhile it does not get later, but for a burst.
-    fn catch_up(&mut self, now: f64, usual: f64) {
+    fn catch_up(&mut self, now: f64, burst: f64) {
         if self.waits == 0 {
-            self.clock = self.clock.max(now - BURST * usual / self.weight);
+            self.clock = self.clock.max(now - burst / self.weight);
         }
     }
 }
 
 impl<K> Default for Fair<K> {
     fn default() -> Self {
-        Self { flows: HashMap::new(), now: 0.0, weights: 0.0, active: 0, usual: 0.0 }
+        Self { flows: HashMap::new(), now: 0.0, weights: 0.0, active: 0, usual: 0.0, burst: BURST }
     }
 }
 
 impl<K: Clone + Eq + Hash> Fair<K> {
+    /// The same with other bursts: so many things of the usual length.
+    pub fn with_burst(things: u32) -> Self {
+        Self { burst: f64::from(things), ..Self::default() }
+    }
+
     /// A flow of this weight wants one more thing. Until it has as many times left it counts as active.
     pub fn enter(&mut self, key: &K, weight: f64) {
         self.enter_all(key, weight, 1);
@@ -70,14 +77,14 @@ impl<K: Clone + Eq + Hash> Fair<K> {
         if things == 0 {
             return;
         }
-        let now = self.now;
+        let (now, burst) = (self.now, self.burst * self.usual);
         let flow = self.flows.entry(key.clone()).or_insert(Flow { weight, clock: now, by: weight, wants: 0, waits: 0 });
         if flow.wants == 0 {
             flow.weight = weight;
             self.weights += weight;
             self.active += 1;
         }
-        flow.catch_up(now, self.usual);
+        flow.catch_up(now, burst);
         flow.wants += things;
         flow.waits += things;
     }
@@ -87,9 +94,9 @@ impl<K: Clone + Eq + Hash> Fair<K> {
     where
         K: Borrow<Q>,
     {
-        let (now, usual) = (self.now, self.usual);
+        let (now, burst) = (self.now, self.burst * self.usual);
         if let Some(flow) = self.flows.get_mut(key) {
-            flow.catch_up(now, usual);
+            flow.catch_up(now, burst);
             flow.waits += 1;
         }
     }
@@ -128,7 +135,7 @@ impl<K: Clone + Eq + Hash> Fair<K> {
         if self.active == 0 {
             // Nobody wants anything: nobody is owed anything, and the clocks begin anew.
             // What things usually take is as it was.
-            *self = Self { usual: self.usual, ..Self::default() };
+            *self = Self { usual: self.usual, burst: self.burst, ..Self::default() };
         } else if self.flows.len() > 2 * IDLE_FLOWS {
             let now = self.now;
             self.flows.retain(|_, flow| flow.wants > 0 || flow.clock > now);

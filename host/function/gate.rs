@@ -140,7 +140,7 @@ enum Stands {
     Away,
     /// It asked for a turn, which is there once its bell says so.
     Asked { since: Instant },
-    /// It has kept its place for another turn.
+    /// It has a place that nobody else was given: it came when one was free, or kept its own for another turn.
     Kept,
     /// This is its turn.
     Running,
@@ -150,7 +150,13 @@ impl<F> Gated<F> {
     pub(super) fn new(gate: Arc<Gate>, invocation: Arc<Invocation>, work: Pin<Box<F>>) -> Self {
         let bell = Arc::new(Bell::default());
         let (waker, claim) = (Waker::from(bell.clone()), claim(&invocation));
-        Self { work, gate, invocation, claim, bell, waker, stands: Stands::Away }
+        // In line from now on, and not only from its first poll: a turn that ends before that would be followed by somebody
+        // else's.
+        let stands = match gate.turn(Some(&bell), |turns| turns.arrive(&claim, bell.clone())) {
+            true => Stands::Kept,
+            false => Stands::Asked { since: Instant::now() },
+        };
+        Self { work, gate, invocation, claim, bell, waker, stands }
     }
 
     /// Begins a turn, where there is one; asks for it, once.

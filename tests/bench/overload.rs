@@ -32,7 +32,7 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// How long is counted: a slow model answers in steps of a batch, so there must be many of them.
 const COUNTED: Duration = Duration::from_secs(10);
 /// Turns of as many callers as have room and of too many, one after the other: the machine is not the same all the time.
-const PAIRS: usize = 5;
+const PAIRS: usize = 3;
 /// Before a caller that was not taken at all tries again.
 const RECONNECT: Duration = Duration::from_millis(10);
 /// What the issue asks for.

@@ -91,13 +91,13 @@ fn waiting_is_told_and_who_leaves_gives_back_place_or_turn() {
             pause().await;
         }
     };
-    let (mut runs, mut waits, mut next) =
-        (gated(&gate, "a", endless()), gated(&gate, "b", async {}), gated(&gate, "c", async {}));
+    let mut runs = gated(&gate, "a", endless());
     // Nobody else is there: it keeps its place.
     (0..3).for_each(|_| assert!(poll(&mut runs).is_pending()));
     assert!(runs.invocation.has_stood().is_none());
+    let (mut waits, mut next) = (gated(&gate, "b", async {}), gated(&gate, "c", async {}));
+    assert_eq!(gate.active.load(SeqCst), 3, "they are in line before their first poll");
     assert!(poll(&mut waits).is_pending() && poll(&mut next).is_pending());
-    assert_eq!(gate.active.load(SeqCst), 3);
     // Now it passes the place on, and asks again.
     assert!(poll(&mut runs).is_pending());
     assert!(waits.bell.has_place.load(SeqCst) && !next.bell.has_place.load(SeqCst));
@@ -119,8 +119,10 @@ fn short_work_is_charged_while_anybody_is_here() {
         gate.charge(invocation);
     };
     spend(&short, 100);
-    let (mut runs, mut waits) = (gated(&gate, "a", pause()), gated(&gate, "b", async {}));
-    assert!(poll(&mut runs).is_pending() && poll(&mut waits).is_pending());
+    let mut runs = gated(&gate, "a", pause());
+    assert!(poll(&mut runs).is_pending());
+    let mut waits = gated(&gate, "b", async {});
+    assert!(poll(&mut waits).is_pending());
     assert!(!gate.is_ahead(&short), "what was done while nobody was here is nobody's loss");
     spend(&short, 100);
     spend(&light, 1);
@@ -132,8 +134,10 @@ fn short_work_is_charged_while_anybody_is_here() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn short_work_without_a_guest_is_charged_and_stands_back_too() {
     let guests = Guests { threads: tokio::runtime::Handle::current(), gate: Gate::new(1) };
-    let (mut runs, mut waits) = (gated(&guests.gate, "a", pause()), gated(&guests.gate, "b", async {}));
-    assert!(poll(&mut runs).is_pending() && poll(&mut waits).is_pending());
+    let mut runs = gated(&guests.gate, "a", pause());
+    assert!(poll(&mut runs).is_pending());
+    let mut waits = gated(&guests.gate, "b", async {});
+    assert!(poll(&mut waits).is_pending());
     let short = invocation("short");
     let work = || {
         let start = Instant::now();

@@ -18,6 +18,9 @@ use crate::{
 /// How long a turn probably takes: guests yield at every epoch. Charged when it begins, so that the second place is not
 /// given to the same tenant because its first turn is still running; put right when it ends.
 pub(super) const SLICE: Duration = Duration::from_millis(1);
+/// Turns that a tenant may have one after the other when it comes back: a few guests of some milliseconds that came
+/// together, or it would wait for others' turns between its own.
+const BURST_TURNS: u32 = 16;
 /// The weight of a tenant's batch work beside what is interactive. It never starves, and leaves the rest to others.
 const BATCH_SHARE: f64 = 0.1;
 /// So much more than whoever waits a tenant has been given before its short work must wait, too: more than the turns by
@@ -59,7 +62,7 @@ pub(super) struct Turns<W> {
 
 impl<W> Turns<W> {
     pub(super) fn new(places: usize) -> Self {
-        let (lines, fair) = (HashMap::new(), Fair::default());
+        let (lines, fair) = (HashMap::new(), Fair::with_burst(BURST_TURNS));
         Self { places: places.max(1), taken: 0, waiting: 0, lines, arrivals: 0, fair }
     }
 
