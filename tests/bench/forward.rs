@@ -13,7 +13,7 @@ use std::{
 use cpu_time::{ProcessTime, ThreadTime};
 use tenon_host::{
     boot,
-    engine::{Backend, BackendError, Batch, Device, Instance, Loaded, Read, torch::Torch},
+    engine::{Backend, BackendError, Batch, Device, Instance, Loaded, Precision, Read, torch::Torch},
     tensor::{Signature, Staging},
 };
 
@@ -40,12 +40,17 @@ impl Backend for Timed<Torch> {
         self.0.platform()
     }
 
-    fn fingerprint(&self) -> String {
-        self.0.fingerprint()
+    fn fingerprint(&self, device: Device) -> String {
+        self.0.fingerprint(device)
     }
 
-    fn load(&self, file: &Path, signature: &Arc<Signature>, device: Device) -> Result<Arc<dyn Loaded>, BackendError> {
-        Ok(Arc::new(Timed(self.0.load(file, signature, device)?, self.1.clone())))
+    fn load(
+        &self,
+        file: &Path,
+        signature: &Arc<Signature>,
+        place: (Device, Precision),
+    ) -> Result<Arc<dyn Loaded>, BackendError> {
+        Ok(Arc::new(Timed(self.0.load(file, signature, place)?, self.1.clone())))
     }
 
     fn staging(&self) -> Arc<dyn Staging> {

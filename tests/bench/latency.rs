@@ -12,7 +12,9 @@ use std::{
 
 use tenon_host::{
     account::{Account, Holder},
-    engine::{Backend, BackendError, Batch, Device, Engine, Instance, Loaded, Model, Read, Version, torch::Torch},
+    engine::{
+        Backend, BackendError, Batch, Device, Engine, Instance, Loaded, Model, Precision, Read, Version, torch::Torch,
+    },
     invocation::Invocation,
     telemetry::Telemetry,
     tensor::{Datatype, Layout, Signature, Staging, Tensor},
@@ -49,12 +51,17 @@ impl Backend for Direct<Torch> {
         self.0.platform()
     }
 
-    fn fingerprint(&self) -> String {
-        self.0.fingerprint()
+    fn fingerprint(&self, device: Device) -> String {
+        self.0.fingerprint(device)
     }
 
-    fn load(&self, file: &Path, signature: &Arc<Signature>, device: Device) -> Result<Arc<dyn Loaded>, BackendError> {
-        Ok(Arc::new(Direct(self.0.load(file, signature, device)?, self.1.clone())))
+    fn load(
+        &self,
+        file: &Path,
+        signature: &Arc<Signature>,
+        place: (Device, Precision),
+    ) -> Result<Arc<dyn Loaded>, BackendError> {
+        Ok(Arc::new(Direct(self.0.load(file, signature, place)?, self.1.clone())))
     }
 
     fn staging(&self) -> Arc<dyn Staging> {

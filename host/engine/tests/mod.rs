@@ -1,6 +1,7 @@
 //! The engine over the fake backend: real threads, a real queue, no libtorch. Waits are on conditions, never on time.
 
 mod changes;
+mod devices;
 mod ends;
 mod explain;
 mod lanes;

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     engine::{
+        Device,
         budget::Budget,
         fake::Memory,
         history::Waited,
@@ -105,11 +106,13 @@ impl Stage {
         let fake = Fake::new(behaviour);
         // No thread: the history is the lanes.
         let config = Config { lanes: Some(0), ..config(folder.path()) };
-        let budget = Budget::new(Arc::new(fake.clone()), u64::MAX, 0.9);
+        let budget = Budget::new(Arc::new(fake.clone()), Device::Cpu, u64::MAX, 0.9);
+        let budgets = [(Device::Cpu, budget)].into();
         let telemetry = Telemetry::new();
         let found = repository::scan(&config.models).unwrap().remove(0);
-        let start =
-            |version| Model::start(&found, version, &config, (&fake, &budget, &[]), telemetry.model("echo")).unwrap();
+        let start = |version| {
+            Model::start(&found, version, &config, (&fake, (&budgets, &[])), telemetry.model("echo")).unwrap()
+        };
         let models = vec![start(1), start(2)];
         fake.set_faults(50);
         Self { models, fake: fake.clone(), host: Account::host(1 << 20), _folder: folder }
@@ -135,7 +138,7 @@ impl<'a> Play<'a> {
     fn new(stage: &'a Stage, grounds: &'a [Arc<Ground>]) -> Self {
         let lane = |number: usize| {
             let ground = &*grounds[number / LANES];
-            let runner = Runner::new(ground, number % LANES, ground.loaded.instance().unwrap());
+            let runner = Runner::new(ground, (0, number % LANES), ground.places[0].loaded.instance().unwrap());
             Lane { ground, runner, running: None }
         };
         let lanes = (0..LANES * grounds.len()).map(lane).collect();

@@ -1,0 +1,154 @@
+"""What tests/gpu.sh asks of a host that runs, and how it tells figures. Needs torch alone."""
+
+import concurrent.futures
+import http.client
+import json
+import pathlib
+import sys
+import threading
+import time
+
+import torch
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from models import body  # noqa: E402
+
+# The largest difference to the processor's answers that is fine, for scores of about 1 and embeddings of length 1.
+TOLERANCE = {"fp32": 2e-3, "tf32": 1e-2, "bf16": 8e-2, "fp16": 1e-2}
+LOCAL = threading.local()
+
+
+def ask(address, model, names, example):
+    """One request; the status, and the first output."""
+    packed, head = body(names, example)
+    headers = {"inference-header-content-length": str(head), "content-type": "application/octet-stream"}
+    for attempt in (0, 1):
+        connection = getattr(LOCAL, "connection", None)
+        if connection is None:
+            connection = LOCAL.connection = http.client.HTTPConnection(address, timeout=60)
+        try:
+            connection.request("POST", f"/v2/models/{model}/infer", packed, headers)
+            answer = connection.getresponse()
+            data = answer.read()
+            break
+        except (http.client.HTTPException, OSError):
+            LOCAL.connection = None
+            if attempt:
+                raise
+    if answer.status != 200:
+        return answer.status, data[:200].decode(errors="replace")
+    told = int(answer.headers["inference-header-content-length"])
+    shape = json.loads(data[:told])["outputs"][0]["shape"]
+    return 200, torch.frombuffer(bytearray(data[told:]), dtype=torch.float32).reshape(shape)
+
+
+def answers(work, address, precision="fp32"):
+    """Every example alone and with 32 others in flight, against the processor."""
+    told = []
+    for model in ("conv", "encoder"):
+        known = torch.load(f"{work}/{model}.examples")
+        worst = {}
+        for how, callers, rounds in (("alone", 1, 1), ("in batches", 32, 12)):
+            pairs = list(zip(known["examples"], known["answers"])) * rounds
+            with concurrent.futures.ThreadPoolExecutor(callers) as pool:
+                got = list(pool.map(lambda pair: ask(address, model, known["names"], pair[0]), pairs))
+            bad = [answer for answer in got if answer[0] != 200]
+            if bad:
+                sys.exit(f"FAILED: {model} {how}: {len(bad)} of {len(got)} refused, such as {bad[0]}")
+            worst[how] = max(float((answer - pair[1]).abs().max()) for (_, answer), pair in zip(got, pairs))
+        verdict = "within" if max(worst.values()) <= TOLERANCE[precision] else "FAILED, over"
+        figures = ", ".join(f"{how} {value:.2g}" for how, value in worst.items())
+        told.append(f"{model} differs from the processor by at most {figures} ({verdict} {TOLERANCE[precision]})")
+    return "; ".join(told)
+
+
+def baseline(work, model):
+    """What a lock around a model does: the default stream, pageable copies, one row at a time."""
+    module = torch.jit.load(f"{work}/made/{model}/1/model.pt", map_location="cuda").eval()
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    known = torch.load(f"{work}/{model}.examples")
+    example = known["examples"][0] if model == "conv" else (
+        torch.randint(0, 1000, (1, 64)), torch.ones(1, 64, dtype=torch.long))
+    with torch.inference_mode():
+        for warm in (True, False):
+            count, begun = 0, time.perf_counter()
+            while time.perf_counter() - begun < (1 if warm else 3):
+                module(*[part.cuda() for part in example]).cpu()
+                count += 1
+    return f"{count / (time.perf_counter() - begun):.0f} rows/s"
+
+
+def pressure(work, address):
+    """Somebody takes all but little of the GPU's memory while rows come; then gives it back."""
+    known = torch.load(f"{work}/conv.examples")
+    statuses, stop = {}, threading.Event()
+
+    def caller(number):
+        while not stop.is_set():
+            status, _ = ask(address, "conv", known["names"], known["examples"][number % len(known["examples"])])
+            key = (phase[0], status)
+            with lock:
+                statuses[key] = statuses.get(key, 0) + 1
+            if status != 200:
+                time.sleep(0.05)
+
+    phase, lock = ["before"], threading.Lock()
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(48)]
+    for thread in threads:
+        thread.start()
+    time.sleep(3)
+    held = []
+    phase[0] = "without memory"
+    while True:
+        free, _ = torch.cuda.mem_get_info()
+        try:
+            held.append(torch.empty(max(free - (8 << 20), 2 << 20), dtype=torch.uint8, device="cuda"))
+        except torch.OutOfMemoryError:
+            break
+        if free < 32 << 20:
+            break
+    time.sleep(4)
+    left = torch.cuda.mem_get_info()[0]
+    held.clear()
+    torch.cuda.empty_cache()
+    phase[0] = "afterwards"
+    time.sleep(4)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    told = ", ".join(f"{phase} {status}: {count}" for (phase, status), count in sorted(statuses.items()))
+    return f"48 callers while all but {left >> 20} MiB of the GPU are taken: {told}"
+
+
+def batches(text):
+    sums = {}
+    for line in text.splitlines():
+        for name in ("tenon_batch_rows_sum", "tenon_batch_rows_count", "tenon_batch_splits_total"):
+            if line.startswith(name + "{"):
+                model = line.split('model="')[1].split('"')[0]
+                sums[model, name] = sums.get((model, name), 0) + float(line.split()[-1])
+    models = sorted({model for model, _ in sums})
+    return ", ".join(
+        f"{model}: {sums[model, 'tenon_batch_rows_sum'] / sums[model, 'tenon_batch_rows_count']:.1f} rows in a batch"
+        for model in models
+    )
+
+
+def listed(text):
+    return ", ".join(
+        f"{model['name']} {model['state']} on {model['device']} with {model['instances']}, safe batch "
+        f"{model['safe_batch_size']}" for model in json.loads(text)["models"]
+    )
+
+
+def cell(file):
+    cell = json.loads(pathlib.Path(file).read_text())["cells"][0]
+    latency = cell["latency_ms"] or {}
+    told = f"{cell['requests_per_second']:.0f} rows/s, p50 {latency.get('p50', 0):.1f} ms, p99 {latency.get('p99', 0):.1f} ms"
+    return told + (f", {cell['errors']} ERRORS {cell['statuses']}" if cell["errors"] else "")
+
+
+if __name__ == "__main__":
+    what, rest = sys.argv[1], sys.argv[2:]
+    run = {"answers": answers, "baseline": baseline, "pressure": pressure, "cell": cell}
+    print(run[what](*rest) if what in run else {"batches": batches, "listed": listed}[what](sys.stdin.read()))
