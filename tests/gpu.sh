@@ -51,6 +51,11 @@ load() { # model, clients, seconds
 	python3 tests/gpu/check.py cell "$work/cell.json"
 }
 
+metrics() {
+	tell "  $(curl -sS http://127.0.0.1:18081/metrics -H "authorization: Bearer $(cat "$work/data/admin-token")" \
+		| python3 tests/gpu/check.py batches)"
+}
+
 start 4
 tell "listed: $(curl -sS http://127.0.0.1:18080/v1/models | python3 tests/gpu/check.py listed)"
 tell "$(python3 tests/gpu/check.py answers "$work" 127.0.0.1:18080)"
@@ -69,8 +74,7 @@ for count in 1 2 4 8; do
 		busy=$(sort -n "$work/busy" | awk '{ v[NR] = $1 } END { print v[int(NR / 2) + 1] }')
 		tell "$model, $count instances, 64 clients: $told; the GPU is busy $busy % of the time (nvidia-smi, median)"
 	done
-	tell "  $(curl -sS http://127.0.0.1:18081/metrics -H "authorization: Bearer $(cat "$work/data/admin-token")" \
-		| python3 tests/gpu/check.py batches)"
+	metrics
 	stop
 done
 for precision in tf32 bf16 fp16; do
@@ -81,6 +85,7 @@ for precision in tf32 bf16 fp16; do
 done
 start 4
 tell "$(python3 tests/gpu/check.py pressure "$work" 127.0.0.1:18080)"
+metrics
 tell "$(python3 tests/gpu/check.py answers "$work" 127.0.0.1:18080)"
 tell "resident after all: $(grep VmRSS "/proc/$host_pid/status" | tr -s '\t ' ' ')"
 stop

@@ -79,45 +79,44 @@ def baseline(work, model):
 
 
 def pressure(work, address):
-    """Somebody takes all but little of the GPU's memory while rows come; then gives it back."""
+    """Somebody takes all but little of the GPU's memory before rows come; then gives it back under the load."""
     known = torch.load(f"{work}/conv.examples")
-    statuses, stop = {}, threading.Event()
+    statuses, stop, wrong = {}, threading.Event(), []
+    phase, lock = ["without memory"], threading.Lock()
 
     def caller(number):
+        example = number % len(known["examples"])
         while not stop.is_set():
-            status, _ = ask(address, "conv", known["names"], known["examples"][number % len(known["examples"])])
-            key = (phase[0], status)
+            status, answer = ask(address, "conv", known["names"], known["examples"][example])
             with lock:
-                statuses[key] = statuses.get(key, 0) + 1
+                statuses[phase[0], status] = statuses.get((phase[0], status), 0) + 1
+                if status != 200:
+                    wrong.append(answer)
+                elif float((answer - known["answers"][example]).abs().max()) > TOLERANCE["fp32"]:
+                    wrong.append("another answer")
             if status != 200:
                 time.sleep(0.05)
 
-    phase, lock = ["before"], threading.Lock()
+    held = []
+    while torch.cuda.mem_get_info()[0] > 32 << 20:
+        try:
+            held.append(torch.empty(torch.cuda.mem_get_info()[0] - (16 << 20), dtype=torch.uint8, device="cuda"))
+        except torch.OutOfMemoryError:
+            break
+    left = torch.cuda.mem_get_info()[0]
     threads = [threading.Thread(target=caller, args=(number,)) for number in range(48)]
     for thread in threads:
         thread.start()
-    time.sleep(3)
-    held = []
-    phase[0] = "without memory"
-    while True:
-        free, _ = torch.cuda.mem_get_info()
-        try:
-            held.append(torch.empty(max(free - (8 << 20), 2 << 20), dtype=torch.uint8, device="cuda"))
-        except torch.OutOfMemoryError:
-            break
-        if free < 32 << 20:
-            break
-    time.sleep(4)
-    left = torch.cuda.mem_get_info()[0]
+    time.sleep(5)
     held.clear()
     torch.cuda.empty_cache()
     phase[0] = "afterwards"
-    time.sleep(4)
+    time.sleep(5)
     stop.set()
     for thread in threads:
         thread.join()
     told = ", ".join(f"{phase} {status}: {count}" for (phase, status), count in sorted(statuses.items()))
-    return f"48 callers while all but {left >> 20} MiB of the GPU are taken: {told}"
+    return f"48 callers while all but {left >> 20} MiB of the GPU are taken: {told}; {len(wrong)} wrong {sorted(set(wrong))[:2]}"
 
 
 def batches(text):
@@ -127,11 +126,13 @@ def batches(text):
             if line.startswith(name + "{"):
                 model = line.split('model="')[1].split('"')[0]
                 sums[model, name] = sums.get((model, name), 0) + float(line.split()[-1])
-    models = sorted({model for model, _ in sums})
-    return ", ".join(
-        f"{model}: {sums[model, 'tenon_batch_rows_sum'] / sums[model, 'tenon_batch_rows_count']:.1f} rows in a batch"
-        for model in models
-    )
+    told = []
+    for model in sorted({model for model, _ in sums}):
+        count = sums.get((model, "tenon_batch_rows_count"), 0)
+        mean = sums.get((model, "tenon_batch_rows_sum"), 0) / max(count, 1)
+        splits = sums.get((model, "tenon_batch_splits_total"), 0)
+        told.append(f"{model}: {count:.0f} batches of {mean:.1f} rows" + (f", {splits:.0f} splits" if splits else ""))
+    return ", ".join(told)
 
 
 def listed(text):

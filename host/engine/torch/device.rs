@@ -9,6 +9,7 @@ use std::{
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     ptr,
+    sync::{Condvar, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -66,8 +67,7 @@ unsafe extern "C" {
     fn tenon_event_query(event: *mut c_void, done: *mut bool, text: *mut c_char, room: usize) -> i32;
     fn tenon_pinned(bytes: i64, tensor: *mut *mut c_void, text: *mut c_char, room: usize) -> i32;
     fn tenon_copy(to: *mut c_void, from: *const c_void, text: *mut c_char, room: usize) -> i32;
-    fn tenon_precision_enter(precision: i32, state: *mut *mut c_void, text: *mut c_char, room: usize) -> i32;
-    fn tenon_precision_leave(state: *mut c_void);
+    fn tenon_autocast(kind: i32, text: *mut c_char, room: usize) -> i32;
 }
 
 /// Runs a call of the shim, and reads what it said where it failed.
@@ -101,10 +101,8 @@ pub(super) fn load() -> Result<u32, String> {
     // SAFETY: a text that ends with 0, a number to be written to, and room for what is said.
     let loaded = call(|text, room| unsafe { tenon_device_load(name.as_ptr(), &raw mut count, text, room) });
     loaded.map_err(|error| format!("{}: {}", library.display(), error.detail))?;
-    // Stated and not left to libtorch's defaults, of which one is on and the other off; threads that must not, say so.
-    #[expect(unsafe_code, reason = "the shim's calls")]
-    // SAFETY: room for what is said.
-    call(|text, room| unsafe { tenon_device_tf32(true, text, room) }).map_err(|error| error.detail)?;
+    // It compiles kernels for each new shape while callers wait: seen to take 180 ms, which no kernel of ours made good.
+    tch::jit::f_set_tensor_expr_fuser_enabled(false).map_err(|error| error.to_string())?;
     u32::try_from(count).map_err(|error| error.to_string())
 }
 
@@ -247,26 +245,64 @@ pub(super) fn copy(to: &mut Tensor, from: &Tensor) -> Result<(), BackendError> {
     call(|text, room| unsafe { tenon_copy(to, from, text, room) })
 }
 
-/// Computes so exactly on this thread, until what comes back is dropped.
-pub(super) fn exactly(precision: Precision) -> Result<Exactly, BackendError> {
-    let mut state = ptr::null_mut();
-    #[expect(unsafe_code, reason = "the shim's calls")]
-    // SAFETY: a pointer to be written to, and room for what is said.
-    call(|text, room| unsafe { tenon_precision_enter(precision as i32, &raw mut state, text, room) })?;
-    Ok(Exactly(state))
+/// Whether work that is submitted now may be rounded to TF32, and how many lanes are submitting. libtorch has one switch for
+/// the whole process, so who wants the one waits for those who want the other: for as long as a batch is handed over, not
+/// for as long as it computes. Where all models are alike nobody waits.
+static ROUNDING: Rounding = Rounding { state: Mutex::new((None, 0)), changed: Condvar::new() };
+
+struct Rounding {
+    state: Mutex<(Option<bool>, usize)>,
+    changed: Condvar,
 }
 
-/// While it lives, a thread computes as exactly as it says.
+/// Computes so exactly on this thread, until what comes back is dropped.
+pub(super) fn exactly(precision: Precision) -> Result<Exactly, BackendError> {
+    let casts = match precision {
+        Precision::Fp32 | Precision::Tf32 => 0,
+        Precision::Bf16 => 1,
+        Precision::Fp16 => 2,
+    };
+    let rounds = precision != Precision::Fp32;
+    let state = ROUNDING.state.lock().unwrap_or_else(PoisonError::into_inner);
+    let others = |state: &mut (Option<bool>, usize)| state.1 > 0 && state.0 != Some(rounds);
+    let mut state = ROUNDING.changed.wait_while(state, others).unwrap_or_else(PoisonError::into_inner);
+    if state.0 != Some(rounds) {
+        #[expect(unsafe_code, reason = "the shim's calls")]
+        // SAFETY: room for what is said.
+        call(|text, room| unsafe { tenon_device_tf32(rounds, text, room) })?;
+        state.0 = Some(rounds);
+    }
+    state.1 += 1;
+    drop(state);
+    // From here on it is left again, also where the rest fails.
+    let entered = Exactly { casts };
+    if casts > 0 {
+        autocast(casts)?;
+    }
+    Ok(entered)
+}
+
+fn autocast(kind: i32) -> Result<(), BackendError> {
+    #[expect(unsafe_code, reason = "the shim's calls")]
+    // SAFETY: room for what is said.
+    call(|text, room| unsafe { tenon_autocast(kind, text, room) })
+}
+
+/// While it lives, a thread hands work over that is computed so exactly.
 #[must_use = "dropping it ends it"]
-pub(super) struct Exactly(*mut c_void);
+pub(super) struct Exactly {
+    casts: i32,
+}
 
 impl Drop for Exactly {
     fn drop(&mut self) {
-        #[expect(unsafe_code, reason = "the shim's calls")]
-        // SAFETY: it came from `tenon_precision_enter`, on this thread (a pointer does not leave it), and is freed once.
-        unsafe {
-            tenon_precision_leave(self.0);
+        if self.casts > 0
+            && let Err(error) = autocast(0)
+        {
+            tracing::error!(%error, "a thread's precision could not be left");
         }
+        ROUNDING.state.lock().unwrap_or_else(PoisonError::into_inner).1 -= 1;
+        ROUNDING.changed.notify_all();
     }
 }
 

@@ -41,14 +41,16 @@ impl GpuLane {
     fn run_on_stream(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
         let _no_grad = tch::no_grad_guard();
         let _on_stream = self.stream.enter()?;
-        let _exactly = device::exactly(self.precision)?;
         let to = tch::Device::Cuda(self.gpu.index as usize);
         let inputs = batch.inputs().iter().zip(&mut self.stacks).map(|(input, stack)| {
             let stacked = stack.stack(input)?;
             stacked.f_to_device_(to, stacked.kind(), true, true).map_err(said)
         });
         let inputs: Vec<Tensor> = inputs.collect::<Result<_, _>>()?;
-        let outputs = self.forward.run(inputs)?;
+        let outputs = {
+            let _exactly = device::exactly(self.precision)?;
+            self.forward.run(inputs)?
+        };
         if outputs.len() > self.arrivals.len() {
             return Err(BackendError::threw(format!("{} outputs are declared, it gave more", self.arrivals.len())));
         }

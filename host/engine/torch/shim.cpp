@@ -11,9 +11,7 @@
 #include <cstring>
 #include <exception>
 #include <limits>
-#include <memory>
 #include <new>
-#include <optional>
 
 #include <dlfcn.h>
 
@@ -179,8 +177,8 @@ extern "C" int tenon_device_load(const char* library, int* count, char* text, st
   });
 }
 
-// Whether matrix products and convolutions may round their inputs to TF32. For the whole process; threads that must not
-// say so by a guard.
+// Whether matrix products and convolutions may round their inputs to TF32: for the whole process, whoever submits work.
+// (at::NoTF32Guard, which is a thread's, was seen to change nothing for cuBLAS in 2.11.)
 extern "C" int tenon_device_tf32(bool allowed, char* text, std::size_t room) {
   return caught({text, room}, [&] {
     at::globalContext().setAllowTF32CuBLAS(allowed);
@@ -264,34 +262,15 @@ extern "C" int tenon_copy(at::Tensor* to, const at::Tensor* from, char* text, st
   return caught({text, room}, [&] { to->copy_(*from, /*non_blocking=*/true); });
 }
 
-// How exactly this thread computes, until it leaves again: 0 in 32 bits, 1 rounded to TF32, 2 in bfloat16, 3 in half.
-struct Precision {
-  std::optional<at::NoTF32Guard> exact;
-  bool casts = false;
-};
-
-extern "C" int tenon_precision_enter(int precision, Precision** state, char* text, std::size_t room) {
+// Whether this thread computes matrix products and convolutions in fewer bits: 0 as it is told, 1 in bfloat16, 2 in half.
+extern "C" int tenon_autocast(int kind, char* text, std::size_t room) {
   return caught({text, room}, [&] {
-    auto entered = std::make_unique<Precision>();
-    if (precision == 0) {
-      entered->exact.emplace();
-    } else if (precision > 1) {
-      at::autocast::set_autocast_dtype(kDevice, precision == 2 ? at::kBFloat16 : at::kHalf);
-      at::autocast::set_autocast_enabled(kDevice, true);
-      entered->casts = true;
-    }
-    *state = entered.release();
-  });
-}
-
-extern "C" void tenon_precision_leave(Precision* state) {
-  char text[1];
-  caught({text, sizeof text}, [&] {
-    if (state->casts) {
-      at::autocast::set_autocast_enabled(kDevice, false);
+    if (kind > 0) {
+      at::autocast::set_autocast_dtype(kDevice, kind == 1 ? at::kBFloat16 : at::kHalf);
+    } else {
       // Weights that were cast for this batch.
       at::autocast::clear_cache();
     }
+    at::autocast::set_autocast_enabled(kDevice, kind > 0);
   });
-  delete state;
 }
