@@ -77,7 +77,7 @@ for count in 1 2 4 8; do
 	metrics
 	stop
 done
-for precision in tf32 bf16 fp16; do
+for precision in tf32; do
 	start 4 "$precision"
 	tell "$precision: $(python3 tests/gpu/check.py answers "$work" 127.0.0.1:18080 "$precision")"
 	tell "  $(for model in conv encoder; do printf '%s %s; ' $model "$(load $model 64 3)"; done)"

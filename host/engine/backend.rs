@@ -36,19 +36,15 @@ pub enum Precision {
     Fp32,
     /// Inputs of matrix products and convolutions are rounded to 10 bits of mantissa.
     Tf32,
-    /// Matrix products and convolutions in bfloat16, what wants more in 32 bits (libtorch's autocast).
-    Bf16,
-    /// The same in half precision.
-    Fp16,
 }
 
 impl Precision {
     /// From exact to quick.
-    pub const ALL: [Self; 4] = [Self::Fp32, Self::Tf32, Self::Bf16, Self::Fp16];
+    pub const ALL: [Self; 2] = [Self::Fp32, Self::Tf32];
 
     /// The name in `model.toml`.
     pub fn name(self) -> &'static str {
-        ["fp32", "tf32", "bf16", "fp16"][self as usize]
+        ["fp32", "tf32"][self as usize]
     }
 }
 

@@ -67,7 +67,6 @@ unsafe extern "C" {
     fn tenon_event_query(event: *mut c_void, done: *mut bool, text: *mut c_char, room: usize) -> i32;
     fn tenon_pinned(bytes: i64, tensor: *mut *mut c_void, text: *mut c_char, room: usize) -> i32;
     fn tenon_copy(to: *mut c_void, from: *const c_void, text: *mut c_char, room: usize) -> i32;
-    fn tenon_autocast(kind: i32, text: *mut c_char, room: usize) -> i32;
 }
 
 /// Runs a call of the shim, and reads what it said where it failed.
@@ -255,14 +254,9 @@ struct Rounding {
     changed: Condvar,
 }
 
-/// Computes so exactly on this thread, until what comes back is dropped.
+/// What is handed over is computed so exactly, until what comes back is dropped.
 pub(super) fn exactly(precision: Precision) -> Result<Exactly, BackendError> {
-    let casts = match precision {
-        Precision::Fp32 | Precision::Tf32 => 0,
-        Precision::Bf16 => 1,
-        Precision::Fp16 => 2,
-    };
-    let rounds = precision != Precision::Fp32;
+    let rounds = precision == Precision::Tf32;
     let state = ROUNDING.state.lock().unwrap_or_else(PoisonError::into_inner);
     let others = |state: &mut (Option<bool>, usize)| state.1 > 0 && state.0 != Some(rounds);
     let mut state = ROUNDING.changed.wait_while(state, others).unwrap_or_else(PoisonError::into_inner);
@@ -273,34 +267,15 @@ pub(super) fn exactly(precision: Precision) -> Result<Exactly, BackendError> {
         state.0 = Some(rounds);
     }
     state.1 += 1;
-    drop(state);
-    // From here on it is left again, also where the rest fails.
-    let entered = Exactly { casts };
-    if casts > 0 {
-        autocast(casts)?;
-    }
-    Ok(entered)
+    Ok(Exactly(()))
 }
 
-fn autocast(kind: i32) -> Result<(), BackendError> {
-    #[expect(unsafe_code, reason = "the shim's calls")]
-    // SAFETY: room for what is said.
-    call(|text, room| unsafe { tenon_autocast(kind, text, room) })
-}
-
-/// While it lives, a thread hands work over that is computed so exactly.
+/// While it lives, nobody hands work over that is to be computed otherwise.
 #[must_use = "dropping it ends it"]
-pub(super) struct Exactly {
-    casts: i32,
-}
+pub(super) struct Exactly(());
 
 impl Drop for Exactly {
     fn drop(&mut self) {
-        if self.casts > 0
-            && let Err(error) = autocast(0)
-        {
-            tracing::error!(%error, "a thread's precision could not be left");
-        }
         ROUNDING.state.lock().unwrap_or_else(PoisonError::into_inner).1 -= 1;
         ROUNDING.changed.notify_all();
     }

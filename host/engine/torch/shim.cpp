@@ -16,7 +16,6 @@
 #include <dlfcn.h>
 
 #include <ATen/Context.h>
-#include <ATen/autocast_mode.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
@@ -260,17 +259,4 @@ extern "C" int tenon_pinned(std::int64_t bytes, at::Tensor** tensor, char* text,
 // Copies between the device and pinned memory behind what the stream has to do; returns before that has happened.
 extern "C" int tenon_copy(at::Tensor* to, const at::Tensor* from, char* text, std::size_t room) {
   return caught({text, room}, [&] { to->copy_(*from, /*non_blocking=*/true); });
-}
-
-// Whether this thread computes matrix products and convolutions in fewer bits: 0 as it is told, 1 in bfloat16, 2 in half.
-extern "C" int tenon_autocast(int kind, char* text, std::size_t room) {
-  return caught({text, room}, [&] {
-    if (kind > 0) {
-      at::autocast::set_autocast_dtype(kDevice, kind == 1 ? at::kBFloat16 : at::kHalf);
-    } else {
-      // Weights that were cast for this batch.
-      at::autocast::clear_cache();
-    }
-    at::autocast::set_autocast_enabled(kDevice, kind > 0);
-  });
 }
