@@ -48,7 +48,7 @@ fn closed(reason: &'static str) -> BTreeMap<&'static str, f64> {
 }
 
 /// Which rules speak of which figures, and a part of what they say.
-fn cases() -> [(&'static str, Figures, Settings, &'static str); 21] {
+fn cases() -> [(&'static str, Figures, Settings, &'static str); 20] {
     let delay = Settings { max_queue_delay_ms: 5.0, ..settings() };
     [
         ("fine", well(), settings(), "6.0 rows, callers wait 60 ms (p95) and lanes are busy 50 %"),
@@ -119,12 +119,6 @@ fn cases() -> [(&'static str, Figures, Settings, &'static str); 21] {
             settings(),
             "full (max_batch_size = 32), and 60 rows wait when one is formed. | A further row costs 0.40",
         ),
-        (
-            "closed-for-neighbours",
-            Figures { reasons: closed("neighbour"), rows_mean: 1.2, ..well() },
-            settings(),
-            "60 % of the batches ended early, with 1.2 rows",
-        ),
         ("one-tenant", Figures { top_tenant_share: 0.95, ..well() }, settings(), "`a`, brings 95 % of the rows"),
     ]
 }
@@ -139,6 +133,14 @@ fn each_rule_speaks_of_what_it_is_for_and_of_nothing_else() {
         let text = text.join(" ").to_lowercase();
         assert!(text.contains(&part.to_lowercase()), "{codes}: {text}");
     }
+}
+
+#[test]
+fn batches_that_end_for_a_neighbours_sake_are_told() {
+    let short = Figures { reasons: closed("neighbour"), rows_mean: 1.2, ..well() };
+    let said = advice(&short, &settings());
+    assert_eq!((said.len(), said[0].code), (1, "closed-for-neighbours"));
+    assert!(said[0].says.starts_with("60 % of the batches ended early, with 1.2 rows"), "{}", said[0].says);
 }
 
 #[test]

@@ -114,7 +114,8 @@ fn what_fits_at_the_start_does_not_depend_on_the_order() {
     let (_, budget) = budget(1000);
     let (first, second) = (budget.join("a", (1, None), Vec::new()), budget.join("b", (1, None), Vec::new()));
     assert_eq!((first.settle(row(10, 600)), second.settle(row(10, 100))), (Ok(()), Ok(())));
-    (first.serve(), second.serve());
+    first.serve();
+    second.serve();
     assert_eq!((first.lane_bytes(), second.lane_bytes()), (500, 500));
 }
 

@@ -196,7 +196,6 @@ fn a_quarter_of_what_there_is_comes_soon_beside_who_wants_all_of_it() {
         let mut given = Simulation::new(1, further).play(&[quiet, loud], 600);
         let rows = given.iter().map(|given| given.latencies.len()).sum::<usize>() as f64 / 540.0;
         let beside = given[0].p99();
-        println!("{further}: {alone:?} alone, {beside:?} beside, {:.2} of the capacity", rows / capacity);
         assert!(beside <= alone.mul_f64(times), "{further}: {alone:?} alone, {beside:?} beside");
         // One row at a time would be 0.85 and 0.31 of it: what the rule gives away is bounded, whatever the model gains.
         assert!(rows >= least * capacity, "{further}: {rows} of {capacity} rows a second");
