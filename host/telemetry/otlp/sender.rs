@@ -34,7 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How often the same spans are sent: with these pauses, for some two and a half minutes.
 const MOST_ATTEMPTS: u32 = 10;
 /// What the collector may take for the last spans and figures, together less than the task is given.
-const LAST_SPANS: Duration = Duration::from_secs(2);
+const LAST_SPANS: Duration = Duration::from_millis(1700);
+/// What was sent when the host stops is answered within this, or sent again, and perhaps told twice.
+const LAST_REPLY: Duration = Duration::from_millis(300);
 const LAST_METRICS: Duration = Duration::from_millis(800);
 
 /// What the task owns: one for each signal, so that neither waits for the other's trouble.
@@ -111,6 +113,12 @@ async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
+/// The same, and a little longer: a reply may be on its way.
+async fn stopping(stopped: &mut watch::Receiver<bool>) {
+    told(stopped).await;
+    sleep(LAST_REPLY).await;
+}
+
 impl Shared {
     fn tick(&self) -> tokio::time::Interval {
         let mut tick = tokio::time::interval_at((Instant::now() + self.interval).into(), self.interval);
@@ -175,13 +183,13 @@ impl Traces {
             let pause = sleep_until(again.unwrap_or_else(Instant::now).into());
             tokio::select! {
                 () = told(&mut stopped) => return,
-                _ = tick.tick() => self.send(told(&mut stopped)).await,
-                () = pause, if again.is_some() => self.send(told(&mut stopped)).await,
+                _ = tick.tick() => self.send(stopping(&mut stopped)).await,
+                () = pause, if again.is_some() => self.send(stopping(&mut stopped)).await,
                 finished = waiting.recv(), if room => match finished {
                     Some(finished) => {
                         self.receive(finished);
                         if self.count() >= BATCH_SPANS {
-                            self.send(told(&mut stopped)).await;
+                            self.send(stopping(&mut stopped)).await;
                         }
                     }
                     None => return,
@@ -253,7 +261,7 @@ impl Metrics {
         loop {
             tokio::select! {
                 () = told(&mut stopped) => return,
-                _ = tick.tick() => self.send(told(&mut stopped)).await,
+                _ = tick.tick() => self.send(stopping(&mut stopped)).await,
             }
         }
     }
