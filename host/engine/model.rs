@@ -85,10 +85,11 @@ impl Model {
         };
         let mut instance = places[0].loaded.instance().map_err(failed)?;
         instance.limit_memory(places[0].share.lane_bytes());
-        let profile = profile(key, &manifest, config, &mut *instance).map_err(|error| match error.short() {
-            Some(_) => failed(error),
-            None => LoadError::WarmUp(error.detail),
-        })?;
+        let profile =
+            profile(key, (&manifest, devices[0]), config, &mut *instance).map_err(|error| match error.short() {
+                Some(_) => failed(error),
+                None => LoadError::WarmUp(error.detail),
+            })?;
         drop(instance);
         for place in &places {
             let row = profile.row_bytes(manifest.plan.maxima.iter().product());
@@ -353,7 +354,7 @@ fn ground(
 /// The stored profile after a first run, or a new one.
 fn profile(
     key: Key,
-    manifest: &Manifest,
+    (manifest, device): (&Manifest, Device),
     config: &Config,
     instance: &mut dyn Instance,
 ) -> Result<Profile, BackendError> {
@@ -373,6 +374,7 @@ fn profile(
     let run = |Sample { rows, lengths, fresh }: Sample<'_>| {
         if fresh {
             instance.release_memory();
+            warm_up::shape(instance, device, plan, (rows, lengths))?;
         }
         warm_up::run(instance, plan, rows, lengths)
     };

@@ -18,11 +18,6 @@ use super::{
 
 /// The faster one of these counts: other load on the machine only ever adds.
 const COUNTED_RUNS: usize = 2;
-/// What is over soon is run more often, and so is what still gets faster: a GPU's first runs of each new shape choose
-/// kernels and get memory.
-const MOST_RUNS: usize = 8;
-const SOON: Duration = Duration::from_millis(10);
-const FASTER: f64 = 0.8;
 /// The batch that shows what a further row costs; where a row alone takes long, two of them show it well enough.
 const SAMPLE_ROWS: usize = 4;
 const SAMPLE_SLOW_ROWS: usize = 2;
@@ -100,14 +95,8 @@ impl Curve {
     ) -> Result<(Self, bool), BackendError> {
         let mut sample = |rows| -> Result<Taken, BackendError> {
             let mut taken = run(Sample { rows, lengths, fresh: true })?;
-            let (mut spent, mut is_faster) = (taken.time, true);
-            for runs in 1..MOST_RUNS {
-                if runs >= COUNTED_RUNS && !is_faster && spent > SOON {
-                    break;
-                }
-                let next = run(Sample { rows, lengths, fresh: false })?;
-                (spent, is_faster) = (spent + next.time, next.time < taken.time.mul_f64(FASTER));
-                taken = taken.and(next);
+            for _ in 1..COUNTED_RUNS {
+                taken = taken.and(run(Sample { rows, lengths, fresh: false })?);
             }
             Ok(taken)
         };

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    backend::{BackendError, Instance},
+    backend::{BackendError, Device, Instance},
     batch::{Batch, Form, Pad, Plan, Row},
     profile::Taken,
 };
@@ -17,10 +17,24 @@ const PLAIN: f64 = 0.5;
 
 /// The first two runs of a model are up to five times slower (libtorch's executor profiles), whatever their shape.
 const FIRST_RUNS: usize = 2;
+/// Seen on an H100: the first took 15 times as long as later ones, the second up to twice.
+const SHAPE_RUNS: usize = 3;
 
 /// Runs one row as often as it takes until runs are no slower than later ones.
 pub(super) fn begin(instance: &mut dyn Instance, plan: &Plan, lengths: &[u64]) -> Result<(), BackendError> {
     (0..FIRST_RUNS).try_for_each(|_| run(instance, plan, 1, lengths).map(drop))
+}
+
+/// Runs so many rows of such extents as often as it takes on this device until they are no slower than later: a GPU's first
+/// batches of every new shape choose kernels and get memory.
+pub(super) fn shape(
+    instance: &mut dyn Instance,
+    device: Device,
+    plan: &Plan,
+    (rows, lengths): (usize, &[u64]),
+) -> Result<(), BackendError> {
+    let runs = if device == Device::Cpu { 0 } else { SHAPE_RUNS };
+    (0..runs).try_for_each(|_| run(instance, plan, rows, lengths).map(drop))
 }
 
 /// The shapes to run, as the extents of a row: the buckets of all dimensions side by side, the shorter lists ending in

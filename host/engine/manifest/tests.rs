@@ -76,8 +76,13 @@ fn every_rule_names_the_key_and_what_would_be_right() {
         ("[batching]", "[batching]\npad = { input_ids = 0.5 }", "batching.pad.input_ids: 0.5 is no INT64"),
         ("[batching]", "[batching]\nmax_batchsize = 1", "unknown field `max_batchsize`"),
         ("count = 2", "count = 65", "instances.count: must be from 1 to 64, is 65"),
-        ("count = 2", "device = \"cuda:1\"", "instances.device: \"cuda:1\" is not supported by this release"),
+        (
+            "count = 2",
+            "device = \"cuda:x\"",
+            "instances.device: `cuda:x` is unknown; known: \"auto\", \"cpu\", \"cuda\"",
+        ),
         ("count = 2", "device = \"tpu\"", "instances.device: `tpu` is unknown; known: \"auto\", \"cpu\""),
+        ("count = 2", "[model]\nprecision = \"int4\"", "model.precision: `int4` is unknown; known: \"fp32\", \"tf32\""),
         (
             "count = 2",
             "count = 2\n[model]\nformat = \"onnx\"",
