@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Config, WarmUp,
-    backend::{Backend, BackendError, Device, Instance},
+    backend::{Backend, BackendError, Device, Instance, Precision},
     budget::{Budget, RowBytes, TooLittle},
     ceiling::Ceiling,
     check,
@@ -81,7 +81,7 @@ impl Model {
         let key = Key {
             model: digests[0].clone(),
             device: devices[0].to_string(),
-            backend: format!("{}-{}", backend.fingerprint(devices[0]), manifest.precision.name()),
+            backend: fingerprint(backend, devices[0], manifest.precision),
         };
         let mut instance = places[0].loaded.instance().map_err(failed)?;
         instance.limit_memory(places[0].share.lane_bytes());
@@ -283,6 +283,14 @@ fn failed(file: &Path, error: BackendError) -> LoadError {
     match error.short() {
         Some(_) => LoadError::Memory { file: file.into(), detail: error.detail },
         None => LoadError::Backend { file: file.into(), detail: error.detail },
+    }
+}
+
+/// What a profile's times depend on. Precision is a GPU's.
+fn fingerprint(backend: &dyn Backend, device: Device, precision: Precision) -> String {
+    match device {
+        Device::Cpu => backend.fingerprint(device),
+        Device::Cuda(_) => format!("{}-{}", backend.fingerprint(device), precision.name()),
     }
 }
 

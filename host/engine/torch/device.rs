@@ -57,6 +57,7 @@ unsafe extern "C" {
     fn tenon_device_load(library: *const c_char, count: *mut i32, text: *mut c_char, room: usize) -> i32;
     fn tenon_device_tf32(allowed: bool, text: *mut c_char, room: usize) -> i32;
     fn tenon_device_figures(device: i32, figures: *mut Figures, text: *mut c_char, room: usize) -> i32;
+    fn tenon_device_allocated(device: i32, bytes: *mut u64, text: *mut c_char, room: usize) -> i32;
     fn tenon_device_reset_peak(device: i32, text: *mut c_char, room: usize) -> i32;
     fn tenon_device_empty_cache(text: *mut c_char, room: usize) -> i32;
     fn tenon_stream_new(device: i32, name: *mut StreamName, text: *mut c_char, room: usize) -> i32;
@@ -119,6 +120,15 @@ pub(super) fn figures(device: u32) -> Result<Figures, BackendError> {
     // SAFETY: figures to be written to, and room for what is said.
     call(|text, room| unsafe { tenon_device_figures(device as i32, &raw mut figures, text, room) })?;
     Ok(figures)
+}
+
+/// What of a device's memory is in tensors.
+pub(super) fn allocated(device: u32) -> Result<u64, BackendError> {
+    let mut bytes = 0;
+    #[expect(unsafe_code, reason = "the shim's calls")]
+    // SAFETY: a number to be written to, and room for what is said.
+    call(|text, room| unsafe { tenon_device_allocated(device as i32, &raw mut bytes, text, room) })?;
+    Ok(bytes)
 }
 
 /// From now on the peak is what is held now.
@@ -257,26 +267,52 @@ pub(super) fn copy(to: &mut Tensor, from: &Tensor) -> Result<(), BackendError> {
 /// Whether work that is submitted now may be rounded to TF32, and how many lanes are submitting. libtorch has one switch for
 /// the whole process, so who wants the one waits for those who want the other: for as long as a batch is handed over, not
 /// for as long as it computes. Where all models are alike nobody waits.
-static ROUNDING: Rounding = Rounding { state: Mutex::new((None, 0)), changed: Condvar::new() };
+static ROUNDING: Rounding =
+    Rounding { state: Mutex::new(Switch { rounds: None, lanes: 0, waiting: [0; 2] }), changed: Condvar::new() };
 
 struct Rounding {
-    state: Mutex<(Option<bool>, usize)>,
+    state: Mutex<Switch>,
     changed: Condvar,
+}
+
+struct Switch {
+    /// How it stands.
+    rounds: Option<bool>,
+    /// Lanes that hand work over.
+    lanes: usize,
+    /// Lanes that wait to do so, exactly and rounded.
+    waiting: [usize; 2],
+}
+
+impl Switch {
+    /// Whether a lane must wait: while the switch stands otherwise for others, and while others wait for it to be turned, or
+    /// they would wait for ever.
+    fn keeps_out(&self, rounds: bool) -> bool {
+        match self.rounds {
+            Some(now) if now == rounds => self.waiting[usize::from(!rounds)] > 0,
+            Some(_) => self.lanes > 0,
+            None => false,
+        }
+    }
 }
 
 /// What is handed over is computed so exactly, until what comes back is dropped.
 pub(super) fn exactly(precision: Precision) -> Result<Exactly, BackendError> {
     let rounds = precision == Precision::Tf32;
-    let state = ROUNDING.state.lock().unwrap_or_else(PoisonError::into_inner);
-    let others = |state: &mut (Option<bool>, usize)| state.1 > 0 && state.0 != Some(rounds);
-    let mut state = ROUNDING.changed.wait_while(state, others).unwrap_or_else(PoisonError::into_inner);
-    if state.0 != Some(rounds) {
+    let mut state = ROUNDING.state.lock().unwrap_or_else(PoisonError::into_inner);
+    state.waiting[usize::from(rounds)] += 1;
+    let keeps_out = |state: &mut Switch| state.keeps_out(rounds);
+    let mut state = ROUNDING.changed.wait_while(state, keeps_out).unwrap_or_else(PoisonError::into_inner);
+    state.waiting[usize::from(rounds)] -= 1;
+    // Whoever waited for this one to have its turn.
+    ROUNDING.changed.notify_all();
+    if state.rounds != Some(rounds) {
         #[expect(unsafe_code, reason = "the shim's calls")]
         // SAFETY: room for what is said.
         call(|text, room| unsafe { tenon_device_tf32(rounds, text, room) })?;
-        state.0 = Some(rounds);
+        state.rounds = Some(rounds);
     }
-    state.1 += 1;
+    state.lanes += 1;
     Ok(Exactly(()))
 }
 
@@ -286,7 +322,7 @@ pub(super) struct Exactly(());
 
 impl Drop for Exactly {
     fn drop(&mut self) {
-        ROUNDING.state.lock().unwrap_or_else(PoisonError::into_inner).1 -= 1;
+        ROUNDING.state.lock().unwrap_or_else(PoisonError::into_inner).lanes -= 1;
         ROUNDING.changed.notify_all();
     }
 }
@@ -304,6 +340,18 @@ mod tests {
             error("CUDA error: device-side assert triggered\nSearch for `cudaErrorAssert' in https://docs.nvidia.com");
         assert_eq!((lost.cause, &lost.detail[..]), (Cause::Broken, "CUDA error: device-side assert triggered"));
         assert_eq!(error("mat1 and mat2 shapes cannot be multiplied").cause, Cause::Threw);
+        let handle = error("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`");
+        assert_eq!(handle.short(), Some(Short::Device));
+    }
+
+    #[test]
+    fn who_computes_exactly_and_who_rounds_take_turns() {
+        let switch = |rounds, lanes, waiting| Switch { rounds, lanes, waiting };
+        let kept_out = |switch: &Switch| [false, true].map(|rounds| switch.keeps_out(rounds));
+        assert_eq!(kept_out(&switch(None, 0, [1, 1])), [false, false]);
+        assert_eq!(kept_out(&switch(Some(false), 2, [1, 0])), [false, true]);
+        assert_eq!(kept_out(&switch(Some(false), 2, [0, 1])), [true, true], "nobody new while others wait");
+        assert_eq!(kept_out(&switch(Some(false), 0, [1, 1])), [true, false], "and then it is their turn");
     }
 
     #[test]

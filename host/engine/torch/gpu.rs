@@ -60,7 +60,7 @@ impl GpuLane {
         let came: Vec<Tensor> =
             came.map(|((output, arrival), kind)| arrival.fetch(output, kind)).collect::<Result<_, _>>()?;
         self.end.record(self.stream)?;
-        // Until then `inputs` and `outputs` live, and nothing else touches the pinned memory.
+        // Until then nothing else touches the pinned memory. (Device memory is reused in the stream's order.)
         self.end.wait()?;
         read(&came.iter().map(dense).collect::<Result<Vec<_>, _>>()?)
     }
@@ -68,20 +68,26 @@ impl GpuLane {
 
 impl Instance for GpuLane {
     fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
-        let ran = self.run_on_stream(batch, read);
-        match ran.as_ref().err().map(|error| error.cause) {
-            Some(Cause::OutOfMemory(_)) => {
-                // What is only kept may be what a smaller batch needs, in another size.
-                let _ = self.end.record(self.stream).and_then(|()| self.end.wait());
-                let _ = device::empty_cache();
-            }
-            Some(Cause::Broken) => self.gpu.is_lost(&ran),
-            Some(Cause::Threw) | None => {}
+        self.gpu.works()?;
+        let Err(error) = self.run_on_stream(batch, read) else { return Ok(()) };
+        // What was handed over before it threw still reads the pinned memory. And whether the device is lost is told by
+        // whether it does anything any more: libtorch says `CUDA error` of much that concerns one call alone.
+        let still_works = self.end.record(self.stream).and_then(|()| self.end.wait());
+        if let Err(lost) = still_works {
+            return Err(self.gpu.is_lost(lost));
         }
-        ran
+        match error.cause {
+            Cause::OutOfMemory(_) => {
+                // What is only kept may be what a smaller batch needs, in another size.
+                let _ = device::empty_cache();
+                Err(error)
+            }
+            Cause::Broken | Cause::Threw => Err(BackendError::threw(error.detail)),
+        }
     }
 
     fn peak_bytes(&mut self) -> Option<u64> {
+        // Of the whole device: what other models' lanes run meanwhile counts along.
         let figures = device::figures(self.gpu.index).ok()?;
         let peak = figures.peak.saturating_sub(self.base);
         device::reset_peak(self.gpu.index).ok()?;
@@ -90,11 +96,24 @@ impl Instance for GpuLane {
     }
 
     fn release_memory(&mut self) {
+        if self.gpu.works().is_err() {
+            return;
+        }
         // Without memory there is nothing to allocate that could fail.
         for pinned in self.stacks.iter_mut().chain(&mut self.arrivals) {
             if let Ok(empty) = Pinned::empty() {
                 *pinned = empty;
             }
+        }
+    }
+}
+
+impl Drop for GpuLane {
+    fn drop(&mut self) {
+        // Freeing pinned memory asks the device whether it is done with it, and one that is lost throws in a destructor, which
+        // ends the process before anybody has been answered. The process ends soon in any case.
+        if self.gpu.works().is_err() {
+            std::mem::forget((std::mem::take(&mut self.stacks), std::mem::take(&mut self.arrivals)));
         }
     }
 }

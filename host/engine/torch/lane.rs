@@ -54,9 +54,15 @@ impl Forward {
                 Err(error) => return Err(said(error)),
             }
         }
+        // On a device the leaked headers would keep their memory: it is taken out of them.
+        let mut on_device: Vec<Tensor> =
+            inputs.iter().filter(|input| input.device() != tch::Device::Cpu).map(Tensor::shallow_clone).collect();
         let inputs: Vec<IValue> = inputs.into_iter().map(IValue::Tensor).collect();
-        let output = self.module.forward_is(&inputs).map_err(said)?;
-        in_order(output, &self.signature)
+        let output = self.module.forward_is(&inputs);
+        if output.is_err() {
+            on_device.iter_mut().for_each(|input| drop(input.f_set_()));
+        }
+        in_order(output.map_err(said)?, &self.signature)
     }
 }
 

@@ -21,7 +21,8 @@ use crate::engine::{BackendError, Short};
 /// What the shim begins its message with.
 const MARK: &str = "tenon-memory ";
 /// How libtorch itself says it; on CUDA the allocator is its own.
-const OWN_WORDS: [&str; 4] = ["out of memory", "not enough memory", "can't allocate memory", "std::bad_alloc"];
+const OWN_WORDS: [&str; 5] =
+    ["out of memory", "not enough memory", "can't allocate memory", "std::bad_alloc", "STATUS_ALLOC_FAILED"];
 
 /// Bytes of a lane, of a kind, or of a device; charged upwards.
 #[derive(Debug)]

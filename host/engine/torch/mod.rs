@@ -14,7 +14,7 @@ pub(super) mod tests;
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -69,18 +69,26 @@ impl Gpu {
     }
 
     /// Remembers why it takes nothing any more: such an error stays until the process ends.
-    fn is_lost<T>(&self, ran: &Result<T, BackendError>) {
-        if let Err(error) = ran {
-            let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-            if lost.is_none() {
-                tracing::error!(device = %Device::Cuda(self.index), %error, "the device is lost");
-                *lost = Some(format!("{}: {}", Device::Cuda(self.index), error.detail));
-            }
+    fn is_lost(&self, error: BackendError) -> BackendError {
+        let mut lost = self.lost();
+        if lost.is_none() {
+            tracing::error!(device = %Device::Cuda(self.index), %error, "the device is lost");
+            *lost = Some(error.detail.clone());
         }
+        BackendError::broken(error.detail)
+    }
+
+    /// Whether it still takes work.
+    fn works(&self) -> Result<(), BackendError> {
+        self.lost().clone().map_or(Ok(()), |why| Err(BackendError::broken(why)))
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Option<String>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn memory(&self) -> Option<DeviceMemory> {
-        let allocated = device::figures(self.index).ok()?.allocated;
+        let allocated = device::allocated(self.index).ok()?;
         let weight_bytes = self.weights.load(Relaxed).min(allocated);
         Some(DeviceMemory {
             device: Device::Cuda(self.index).to_string().into(),
@@ -141,7 +149,8 @@ impl Backend for Torch {
     }
 
     fn lost(&self) -> Option<String> {
-        self.gpus.iter().find_map(|gpu| gpu.lost.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        let why = |gpu: &Arc<Gpu>| Some(format!("{}: {}", Device::Cuda(gpu.index), gpu.lost().clone()?));
+        self.gpus.iter().find_map(why)
     }
 
     fn load(
@@ -229,6 +238,7 @@ impl Drop for OnGpu {
 
 impl Loaded for OnGpu {
     fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
+        self.gpu.works()?;
         let forward = Forward::new(self.module.clone(), self.signature.clone());
         Ok(Box::new(GpuLane::new(forward, self.gpu.clone(), self.precision)?))
     }

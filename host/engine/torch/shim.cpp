@@ -198,6 +198,15 @@ extern "C" int tenon_device_figures(int device, DeviceFigures* figures, char* te
   });
 }
 
+// Asked for each request: without a call into the driver.
+extern "C" int tenon_device_allocated(int device, std::uint64_t* bytes, char* text, std::size_t room) {
+  return caught({text, room}, [&] {
+    const auto stats = at::getDeviceAllocator(kDevice)->getDeviceStats(static_cast<c10::DeviceIndex>(device));
+    const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    *bytes = static_cast<std::uint64_t>(stats.allocated_bytes[all].current);
+  });
+}
+
 extern "C" int tenon_device_reset_peak(int device, char* text, std::size_t room) {
   return caught({text, room}, [&] {
     at::getDeviceAllocator(kDevice)->resetPeakStats(static_cast<c10::DeviceIndex>(device));

@@ -55,7 +55,7 @@ fn square(file: &Path, rows: i64) {
 /// measured on a busy machine may say that they gain nothing, and then they do not meet.
 fn gains(config: &Config, backend: &Torch) {
     let model = repository::digest(&config.models.join("m/1/model.pt")).unwrap();
-    let key = Key { model, device: "cpu".into(), backend: format!("{}-fp32", backend.fingerprint(Device::Cpu)) };
+    let key = Key { model, device: "cpu".into(), backend: backend.fingerprint(Device::Cpu) };
     let (first_bytes, further_bytes) = (Some(40_000), Some(35_000));
     let larger = Vec::new();
     let curve = Curve { elements: 64, first_us: 1000.0, further_us: 100.0, larger, first_bytes, further_bytes };
