@@ -258,6 +258,9 @@ impl Host {
 
     /// Waits until a device is lost, which mostly never happens, and tells why: then this process must end.
     pub async fn lost(&self) -> String {
+        if !self.engine.can_be_lost() {
+            return std::future::pending().await;
+        }
         loop {
             if let Some(why) = self.engine.lost() {
                 return why;

@@ -242,6 +242,11 @@ impl Engine {
         self.changes.load(SeqCst)
     }
 
+    /// Whether it has a device that can be lost while the process goes on.
+    pub fn can_be_lost(&self) -> bool {
+        self.budgets.keys().any(|device| *device != Device::Cpu)
+    }
+
     /// Why a device takes nothing any more; this process must be started anew.
     pub fn lost(&self) -> Option<String> {
         self.backend.lost()

@@ -25,8 +25,6 @@ const CUDA_HALF: &str = "libtorch_cuda.so";
 const LINKED_HALF: &str = "libtorch_cpu.so";
 /// What a message of libtorch's may take.
 const SAID_BYTES: usize = 1024;
-/// What libtorch calls errors of a device that will not go away by themselves.
-const STICKY: [&str; 2] = ["CUDA error:", "CUDNN_STATUS_EXECUTION_FAILED"];
 /// How often somebody looks whether a batch is done, and for how long before without letting go of the processor: short
 /// batches are done sooner than a sleeping thread wakes.
 const LOOK_EVERY: Duration = Duration::from_micros(20);
@@ -40,7 +38,6 @@ pub(super) struct Figures {
     pub(super) total: u64,
     pub(super) allocated: u64,
     pub(super) peak: u64,
-    reserved: u64,
 }
 
 /// As the shim has it: a stream by its name.
@@ -80,13 +77,9 @@ fn call(run: impl FnOnce(*mut c_char, usize) -> i32) -> Result<(), BackendError>
     Err(error(&text))
 }
 
-/// What a text of libtorch's tells: of memory, of a device that is lost, or of something else.
+/// What a text of libtorch's tells: of memory, or of something else. Whether a device is lost it does not tell.
 pub(super) fn error(text: &str) -> BackendError {
-    let one_line = || BackendError::one_line(text);
-    memory::out_of_memory(text).unwrap_or_else(|| match STICKY.iter().any(|words| text.contains(words)) {
-        true => BackendError::broken(one_line().detail),
-        false => one_line(),
-    })
+    memory::out_of_memory(text).unwrap_or_else(|| BackendError::one_line(text))
 }
 
 /// Loads the other half of libtorch where there is a driver, and tells how many GPUs there are; none is no error.
@@ -101,7 +94,7 @@ pub(super) fn load() -> Result<u32, String> {
     // SAFETY: a text that ends with 0, a number to be written to, and room for what is said.
     let loaded = call(|text, room| unsafe { tenon_device_load(name.as_ptr(), &raw mut count, text, room) });
     loaded.map_err(|error| format!("{}: {}", library.display(), error.detail))?;
-    // It compiles kernels for each new shape while callers wait: seen to take 180 ms, which no kernel of ours made good.
+    // It compiles kernels for each new shape while callers wait: seen to take 180 ms.
     tch::jit::f_set_tensor_expr_fuser_enabled(false).map_err(|error| error.to_string())?;
     u32::try_from(count).map_err(|error| error.to_string())
 }
@@ -333,12 +326,12 @@ mod tests {
     use crate::engine::{Cause, Short};
 
     #[test]
-    fn an_error_of_a_device_is_memory_lost_or_just_an_error() {
+    fn an_error_of_a_device_is_memory_or_just_an_error() {
         let short = error("CUDA out of memory. Tried to allocate 98.00 MiB. GPU 0 has a total capacity of 79.18 GiB");
         assert_eq!(short.short(), Some(Short::Device));
-        let lost =
+        let assert =
             error("CUDA error: device-side assert triggered\nSearch for `cudaErrorAssert' in https://docs.nvidia.com");
-        assert_eq!((lost.cause, &lost.detail[..]), (Cause::Broken, "CUDA error: device-side assert triggered"));
+        assert_eq!((assert.cause, &assert.detail[..]), (Cause::Threw, "CUDA error: device-side assert triggered"));
         assert_eq!(error("mat1 and mat2 shapes cannot be multiplied").cause, Cause::Threw);
         let handle = error("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`");
         assert_eq!(handle.short(), Some(Short::Device));

@@ -54,11 +54,8 @@ impl GpuLane {
         if outputs.len() > self.arrivals.len() {
             return Err(BackendError::threw(format!("{} outputs are declared, it gave more", self.arrivals.len())));
         }
-        let declared = self.forward.signature.outputs.iter().map(|output| datatype::kind(output.kind.datatype));
-        let declared: Vec<_> = declared.collect();
-        let came = outputs.iter().zip(&mut self.arrivals).zip(declared);
-        let came: Vec<Tensor> =
-            came.map(|((output, arrival), kind)| arrival.fetch(output, kind)).collect::<Result<_, _>>()?;
+        let came = outputs.iter().zip(&mut self.arrivals).map(|(output, arrival)| arrival.fetch(output));
+        let came: Vec<Tensor> = came.collect::<Result<_, _>>()?;
         self.end.record(self.stream)?;
         // Until then nothing else touches the pinned memory. (Device memory is reused in the stream's order.)
         self.end.wait()?;
@@ -150,16 +147,13 @@ impl Pinned {
         self.view(bytes, &shape, kind)
     }
 
-    /// Has an output copied here, behind what the stream has to do. What was computed in fewer bits than declared is
-    /// widened on the device.
-    fn fetch(&mut self, output: &Tensor, declared: Option<Kind>) -> Result<Tensor, BackendError> {
+    /// Has an output copied here, behind what the stream has to do.
+    fn fetch(&mut self, output: &Tensor) -> Result<Tensor, BackendError> {
         if output.is_sparse() {
             return Err(BackendError::threw("an output is sparse"));
         }
         let kind = output.f_kind().map_err(said)?;
-        let is_narrow = matches!(kind, Kind::Half | Kind::BFloat16) && declared == Some(Kind::Float);
-        let kind = if is_narrow { Kind::Float } else { kind };
-        let plain = output.f_to_kind(kind).and_then(|output| output.f_contiguous()).map_err(said)?;
+        let plain = output.f_contiguous().map_err(said)?;
         let shape = plain.size();
         let bytes = shape.iter().product::<i64>() as usize * kind.elt_size_in_bytes();
         if bytes == 0 {

@@ -148,7 +148,6 @@ struct DeviceFigures {
   std::uint64_t total;
   std::uint64_t allocated;
   std::uint64_t peak;
-  std::uint64_t reserved;
 };
 
 // As device.rs has it.
@@ -193,8 +192,7 @@ extern "C" int tenon_device_figures(int device, DeviceFigures* figures, char* te
     const auto stats = allocator->getDeviceStats(index);
     const auto all = static_cast<std::size_t>(c10::CachingAllocator::StatType::AGGREGATE);
     *figures = {free, total, static_cast<std::uint64_t>(stats.allocated_bytes[all].current),
-                static_cast<std::uint64_t>(stats.allocated_bytes[all].peak),
-                static_cast<std::uint64_t>(stats.reserved_bytes[all].current)};
+                static_cast<std::uint64_t>(stats.allocated_bytes[all].peak)};
   });
 }
 

@@ -55,7 +55,7 @@ fn a_batch_that_gains_little_from_more_rows_ends_soon() {
 #[test]
 fn who_asks_for_much_has_shorter_batches_while_somebody_asks_for_little() {
     let now = Instant::now();
-    // A row costs 22 ms alone, 14 ms in the largest batch (18.7 over three quarters) and 17.3 ms in one of two.
+    // A row costs 22 ms alone, 14 ms in the largest batch (18.7 over three quarters) and 17.9 ms in one of two.
     let limits = Limits { rows: 32, time: 1000 * MS, profile: profile(&[(1, 22e3, 13.7e3)]), ..limits() };
     let standing = Standing::default();
     let waits = |loud_ms, quiet_ms, requests: &[(&str, usize)]| {
