@@ -103,9 +103,14 @@ impl Collector {
 
     /// Points a host here.
     pub fn configure(&self, config: &mut Config) {
-        let path = if self.protocol == Protocol::Http { "/base/" } else { "" };
-        config.telemetry.otlp_endpoint = Some(format!("http://{}{path}", self.address));
-        config.telemetry.otlp_protocol = Some(self.protocol);
+        Self::expect_at(self.address, self.protocol, config);
+    }
+
+    /// Lets a host send where a collector listens, or one day will.
+    pub fn expect_at(address: std::net::SocketAddr, protocol: Protocol, config: &mut Config) {
+        let path = if protocol == Protocol::Http { "/base/" } else { "" };
+        config.telemetry.otlp_endpoint = Some(format!("http://{address}{path}"));
+        config.telemetry.otlp_protocol = Some(protocol);
         config.telemetry.otlp_interval_ms = 50;
     }
 

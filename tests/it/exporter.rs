@@ -33,19 +33,18 @@ fn spans(host: &Served, outcome: &str) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn spans_wait_for_a_collector_that_is_away_for_a_while() {
     for protocol in [Protocol::Grpc, Protocol::Http] {
-        // A port that nobody listens on yet.
-        let gone = Collector::start(protocol).await;
-        let address = gone.address.to_string();
-        let host = host(&gone).await;
-        drop(gone);
+        // A port that nobody listens on yet: a collector that ends would still take what comes over open connections.
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let host = TestHost::new().functions(&["empty"]);
+        let host = host.config(|config| Collector::expect_at(address, protocol, config)).start().await;
         calls(&host, 32).await;
         eventually("they were sent in vain", async || host.metric(FAILED) > 0.0).await;
         let mut back = None;
         eventually("the port is free again", async || {
-            back = match tokio::net::TcpListener::bind(&address).await {
+            back = match tokio::net::TcpListener::bind(address).await {
                 Ok(free) => {
                     drop(free);
-                    Some(Collector::start_at(protocol, &address).await)
+                    Some(Collector::start_at(protocol, &address.to_string()).await)
                 }
                 Err(_) => None,
             };
@@ -118,6 +117,8 @@ async fn a_drain_sends_what_there_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_lost_at_the_end_is_counted() {
     const CALLS: usize = 32;
+    // The invocation, its body and two stages; where a guest waited for its turn there is one more.
+    const SPANS: usize = 4;
     for mood in [Mood::Hangs, Mood::Overloaded] {
         let collector = Collector::start(Protocol::Http).await;
         collector.is_now(mood);
@@ -129,6 +130,6 @@ async fn what_is_lost_at_the_end_is_counted() {
         let text = telemetry.text();
         let dropped = text.lines().find_map(|line| line.strip_prefix("tenon_otlp_spans_total{outcome=\"dropped\"} "));
         let dropped: usize = dropped.unwrap().parse().unwrap();
-        assert!(dropped >= CALLS && dropped.is_multiple_of(CALLS), "{dropped} spans of {CALLS} calls");
+        assert!(dropped >= SPANS * CALLS, "{dropped} spans of {CALLS} calls");
     }
 }
