@@ -11,13 +11,16 @@ use tokio::{
 };
 
 use crate::{
+    access::Token,
     config::{self, Config},
     engine::{self, Engine},
     function::{
-        Admission, DEFAULT_TENANT, DIRECT, Deployer, Direct, Folder, Functions, LOOK_EVERY, ModelControl, Runtime,
+        Admission, Deployer, Deployments, Direct, Folder, Following, Functions, Identity, LOOK_EVERY, ModelControl,
+        Parts, Runtime,
     },
-    http::{self, Server, Tls, Token},
-    sandbox::Sandbox,
+    http::{self, ControlParts, Server, Tls},
+    registry::Registry,
+    sandbox::{Compiled, Sandbox},
     telemetry::{self, Exporting, Telemetry},
 };
 
@@ -75,7 +78,9 @@ pub async fn start_with(
     let [data_tls, control_tls] = tls(&config.http)?;
     let schemes = [&data_tls, &control_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
     let engine = start_engine(config.engine.clone(), backend, telemetry.clone()).await?;
-    let sandbox = Sandbox::new(config.sandbox.clone(), engine.staging()).context("the sandbox could not be set up")?;
+    let compiled = Compiled::open(&config.engine.data.join("compiled"))?;
+    let sandbox = Sandbox::with_compiled(config.sandbox.clone(), engine.staging(), Some(compiled));
+    let sandbox = sandbox.context("the sandbox could not be set up")?;
     let guests = guest_threads(&config.threads)?;
     let functions = Arc::new(Functions::default());
     let permits = sandbox.permits().clone();
@@ -83,22 +88,42 @@ pub async fn start_with(
     let deployer = Arc::new(deployer.with_standings(config.tenants.clone()));
     let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
     let account = deployer.host_account().clone();
-    telemetry.watch(account.clone());
-    let models = ModelControl::new(engine.clone(), deployer.clone(), functions.clone());
-    let metrics = telemetry.function(DEFAULT_TENANT, DIRECT);
-    let direct = Direct::new(config.oip.clone(), deployer.tenant(DEFAULT_TENANT), metrics);
-    let rooms = ((functions.clone(), admission.clone()), (engine.clone(), account));
-    let runtime = Runtime::new(rooms.0, rooms.1, (models, direct), (guests.handle(), config.threads.guests()));
-    let runtime = Arc::new(runtime);
+    telemetry.watch(account);
+    let token = Token::in_folder(&config.engine.data)?;
+    let registry = Registry::open(&config.registry, &config.engine.data).await.context("the registry")?;
+    let following = Following::new(registry.clone(), deployer.clone(), functions.clone());
+    following.bring_up().await;
+    let runtime = Arc::new(Runtime::new(Parts {
+        identity: Arc::new(Identity::new(&config.auth, token, registry.clone()).context("auth.jwt")?),
+        following: following.clone(),
+        admission: admission.clone(),
+        engine: engine.clone(),
+        models: ModelControl::new(engine.clone(), deployer.clone(), functions.clone()),
+        direct: Direct::new(config.oip.clone(), deployer.clone()),
+        guests: (guests.handle(), config.threads.guests()),
+        quarantine: config.quarantine,
+    }));
+    let deployments = Deployments::new(following.clone(), config.threads.guests_niceness.into());
+    let deployments = deployments.map_err(anyhow::Error::msg).context("the thread that compiles")?;
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = vec![tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone()))];
+    let mut tasks = vec![
+        tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone())),
+        tokio::spawn(registry.follow(stopped.clone())),
+        tokio::spawn(following.clone().follow(stopped.clone())),
+        tokio::spawn(deployments.clone().run(runtime.clone(), stopped.clone())),
+    ];
     if let Some(path) = config.dev_functions.clone() {
         tasks.push(follow(Folder::new(path, deployer, functions), stopped.clone()).await?);
     }
-    let token = Token::in_folder(&config.engine.data)?;
-    let loopback = config.http.control_listen.ip().is_loopback();
-    let data = http::data_router(runtime.clone(), token.clone());
-    let control = http::control_router(runtime.clone(), telemetry.clone(), token, loopback);
+    let data = http::data_router(runtime.clone());
+    let control = http::control_router(ControlParts {
+        runtime: runtime.clone(),
+        telemetry: telemetry.clone(),
+        following,
+        deployments,
+        max_component_bytes: config.sandbox.max_component_bytes,
+        loopback: config.http.control_listen.ip().is_loopback(),
+    });
     let planes = [(config.http.listen, data, data_tls), (config.http.control_listen, control, control_tls)];
     let mut addresses = Vec::new();
     for (address, router, tls) in planes {

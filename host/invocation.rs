@@ -85,6 +85,8 @@ struct Stood {
 pub struct Permit {
     _permit: OwnedSemaphorePermit,
     _place: Place,
+    /// Its place among its function's, where there are only so many.
+    _turn: Option<OwnedSemaphorePermit>,
     in_flight: Gauge,
 }
 
@@ -92,7 +94,14 @@ impl Permit {
     /// Counts the place as taken; `place` is the same among those of its tenant.
     pub fn new(permit: OwnedSemaphorePermit, place: Place, in_flight: Gauge) -> Self {
         in_flight.inc();
-        Self { _permit: permit, _place: place, in_flight }
+        Self { _permit: permit, _place: place, _turn: None, in_flight }
+    }
+
+    /// The same with a place among its function's.
+    pub fn with_turn(self, turn: Option<OwnedSemaphorePermit>) -> Self {
+        let mut permit = self;
+        permit._turn = turn;
+        permit
     }
 }
 

@@ -13,17 +13,24 @@ use std::{
 mod source;
 
 /// What everybody may know, and what itself knows nobody else.
-const VOCABULARY: [&str; 8] = ["account", "arrivals", "fair", "invocation", "nearest", "telemetry", "tenant", "tensor"];
+const VOCABULARY: [&str; 10] =
+    ["access", "account", "arrivals", "fair", "invocation", "nearest", "rate", "telemetry", "tenant", "tensor"];
 
 /// Rooms, and the rooms that each may name beside itself and the vocabulary.
-const ROOMS: [(&str, &[&str]); 4] =
-    [("sandbox", &[]), ("engine", &[]), ("function", &["sandbox", "engine"]), ("http", &["function"])];
+const ROOMS: [(&str, &[&str]); 5] = [
+    ("sandbox", &[]),
+    ("engine", &[]),
+    ("registry", &[]),
+    ("function", &["sandbox", "engine", "registry"]),
+    // What is in the registry is shown as it is: splits and settings are their own documents.
+    ("http", &["function", "registry"]),
+];
 
 /// These put the rooms together and may know them all.
 const COMPOSERS: [&str; 5] = ["boot.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 25] = [
+const CRATES: [(&str, &[&str]); 29] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
@@ -43,7 +50,11 @@ const CRATES: [(&str, &[&str]); 25] = [
     ("flate2", &["host/http/oip/coding.rs"]),
     ("histogram", &["host/telemetry/window.rs"]),
     ("tracing_subscriber", &["host/telemetry/logs.rs"]),
-    ("rustix", &["host/boot.rs", "host/cli/bench/"]),
+    ("rustix", &["host/boot.rs", "host/function/deployments.rs", "host/cli/bench/"]),
+    ("rayon", &["host/function/deployments.rs"]),
+    ("object_store", &["host/registry/"]),
+    ("jsonwebtoken", &["host/access/jwt"]),
+    ("ring", &["host/access/jwt/"]),
     ("anyhow", &["host/main.rs", "host/boot.rs", "training/"]),
     ("wasmparser", &["host/cli/inspect/"]),
     ("wit_parser", &["host/cli/inspect/"]),

@@ -5,30 +5,56 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     Extension, Json, Router,
     body::Body,
-    extract::{Path, RawQuery, State, rejection::PathRejection},
+    extract::{DefaultBodyLimit, Path, RawQuery, State, rejection::PathRejection},
     http::{HeaderMap, Request, Response, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::IntoResponse as _,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::{
     data::{nothing_here, wrong_method},
-    explain,
+    explain, functions,
     handle::{Head, text},
     health, models,
+    permits::{bearer, permits},
     problem::Problem,
-    token::Token,
+    tenants, upload,
 };
-use crate::{function::Runtime, telemetry::Telemetry};
+use crate::{
+    function::{Deployments, Following, Orders, Overview, Runtime},
+    telemetry::Telemetry,
+};
 
 pub(super) struct Control {
     runtime: Arc<Runtime>,
     telemetry: Arc<Telemetry>,
     started: Instant,
-    token: Token,
     loopback: bool,
+    pub(super) orders: Orders,
+    pub(super) overview: Overview,
+    pub(super) deployments: Arc<Deployments>,
+    pub(super) max_component_bytes: usize,
+    /// Uploads that are read at once: each holds its component.
+    pub(super) uploads: Semaphore,
+}
+
+/// What the control plane is made of.
+pub struct Parts {
+    /// What serves.
+    pub runtime: Arc<Runtime>,
+    /// Figures.
+    pub telemetry: Arc<Telemetry>,
+    /// What may be deployed, and where it is.
+    pub following: Arc<Following>,
+    /// The line of deployments.
+    pub deployments: Arc<Deployments>,
+    /// The largest component that is read.
+    pub max_component_bytes: u64,
+    /// Whether it listens on loopback only, where a foreign `Host` is a browser that somebody's name server led here.
+    pub loopback: bool,
 }
 
 impl Control {
@@ -38,11 +64,29 @@ impl Control {
     }
 }
 
-/// Routes of the control plane. `loopback` tells that it listens on loopback only, where a foreign `Host` is a browser
-/// that somebody's name server led here.
-pub fn router(runtime: Arc<Runtime>, telemetry: Arc<Telemetry>, token: Token, loopback: bool) -> Router {
-    let control = Arc::new(Control { runtime, telemetry, started: Instant::now(), token, loopback });
+/// Uploads that are read at once.
+const MAX_UPLOADS: usize = 4;
+
+/// Routes of the control plane.
+pub fn router(parts: Parts) -> Router {
+    let Parts { runtime, telemetry, following, deployments, max_component_bytes, loopback } = parts;
+    let max_component_bytes = usize::try_from(max_component_bytes).unwrap_or(usize::MAX);
+    let control = Arc::new(Control {
+        runtime,
+        telemetry,
+        started: Instant::now(),
+        loopback,
+        orders: Orders::new(following.clone()),
+        overview: Overview::new(following),
+        deployments,
+        max_component_bytes,
+        uploads: Semaphore::new(MAX_UPLOADS),
+    });
+    let form_bytes = max_component_bytes.saturating_add(upload::FORM_BYTES);
     Router::new()
+        .merge(of_functions(form_bytes))
+        .merge(of_tenants())
+        .route("/admin/v1/hosts", get(functions::hosts))
         .route("/metrics", get(metrics))
         .route("/health", get(figures))
         .route("/admin/v1/drain", post(drain))
@@ -56,11 +100,42 @@ pub fn router(runtime: Arc<Runtime>, telemetry: Arc<Telemetry>, token: Token, lo
         .with_state(control)
 }
 
+/// What deploys, below each function's name.
+fn of_functions(form_bytes: usize) -> Router<Arc<Control>> {
+    const FUNCTION: &str = "/admin/v1/functions/{tenant}/{function}";
+    let below = |name: &str| format!("{FUNCTION}/{name}");
+    let upload = get(functions::revisions).post(upload::begin).layer(DefaultBodyLimit::max(form_bytes));
+    Router::new()
+        .route("/admin/v1/functions", get(functions::all))
+        .route("/admin/v1/functions/{tenant}", get(functions::of_tenant))
+        .route(FUNCTION, get(functions::one).delete(functions::remove))
+        .route(&below("revisions"), upload)
+        .route(&below("deployments/{id}"), get(upload::progress))
+        .route(&below("traffic"), get(functions::traffic).put(functions::set_traffic))
+        .route(&below("rollback"), post(functions::roll_back))
+        .route(&below("history"), get(functions::history))
+}
+
+/// Tenants and keys.
+fn of_tenants() -> Router<Arc<Control>> {
+    const TENANT: &str = "/admin/v1/tenants/{tenant}";
+    let below = |name: &str| format!("{TENANT}/{name}");
+    Router::new()
+        .route("/admin/v1/tenants", get(tenants::all))
+        .route(TENANT, get(tenants::one).put(tenants::set).delete(tenants::remove))
+        .route(&below("keys"), get(tenants::keys).post(tenants::make_key))
+        .route(&below("keys/{id}"), delete(tenants::revoke_key))
+        .route(&below("keys/{id}/rotate"), post(tenants::rotate_key))
+        .route("/admin/v1/keys", get(tenants::own_keys).post(tenants::make_own_key))
+        .route("/admin/v1/keys/{id}", delete(tenants::revoke_own_key))
+        .route("/admin/v1/keys/{id}/rotate", post(tenants::rotate_own_key))
+}
+
 /// Before anything else is told, even whether a path exists.
 async fn guard(
     State(control): State<Arc<Control>>,
     Extension(head): Extension<Head>,
-    request: Request<Body>,
+    mut request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
     let headers = request.headers();
@@ -71,12 +146,17 @@ async fn guard(
     if control.loopback && !names_loopback(request.uri().authority(), headers) {
         return Problem::new("forbidden", "the Host header must name this machine", &head.id).into_response();
     }
-    if !control.token.admits(text(headers, "authorization")) {
-        let detail = "send `authorization: Bearer` with the token of data/admin-token";
+    let Ok(caller) = control.runtime.identity().identify(bearer(headers)) else {
+        let detail = "send `authorization: Bearer` with the token of data/admin-token, or with a key that is valid";
         let mut response = Problem::new("unauthenticated", detail, &head.id).into_response();
         response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         return response;
+    };
+    if !permits(&caller, request.method(), request.uri().path()) {
+        let detail = "this key may not do that: see its scopes and its tenant";
+        return Problem::new("forbidden", detail, &head.id).into_response();
     }
+    request.extensions_mut().insert(caller);
     next.run(request).await
 }
 

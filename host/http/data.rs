@@ -7,15 +7,22 @@ use axum::{
     body::Body,
     extract::State,
     http::{HeaderValue, Request, Response, header},
+    middleware::{self, Next},
     routing::{any, get},
 };
 use serde_json::json;
 
-use super::{answer, handle::Head, incoming, oip, problem::Problem, token::Token};
-use crate::function::Runtime;
+use super::{
+    answer,
+    handle::Head,
+    incoming, oip,
+    permits::bearer,
+    problem::{self, Problem},
+};
+use crate::{access::Caller, function::Runtime};
 
-/// Routes of the data plane. The token is asked for only where a caller would change models.
-pub fn router(runtime: Arc<Runtime>, token: Token) -> Router {
+/// Routes of the data plane.
+pub fn router(runtime: Arc<Runtime>) -> Router {
     Router::new()
         .route("/v1/functions/{*call}", any(invoke))
         .route("/v1/functions", get(functions))
@@ -25,7 +32,39 @@ pub fn router(runtime: Arc<Runtime>, token: Token) -> Router {
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(runtime.clone())
-        .merge(oip::router(runtime, token))
+        .merge(oip::router(runtime.clone()))
+        .layer(middleware::from_fn_with_state(runtime, who))
+}
+
+/// What anybody may ask: whether the host lives and serves.
+const FOR_ALL: [&str; 4] = [
+    "/health/",
+    "/v2/health/",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
+];
+
+/// Who asks, before anything else is told, even whether a path exists.
+async fn who(
+    State(runtime): State<Arc<Runtime>>,
+    Extension(head): Extension<Head>,
+    mut request: Request<Body>,
+    next: Next,
+) -> Response<Body> {
+    let path = request.uri().path();
+    match runtime.identity().caller(bearer(request.headers())) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(_) if FOR_ALL.iter().any(|open| path.starts_with(open)) => next.run(request).await,
+        Err(error) => {
+            let problem = Problem::new(problem::access(&error), error.to_string(), &head.id);
+            let mut response = if path.starts_with("/v2") { oip::refusal(problem) } else { problem.into_response() };
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response
+        }
+    }
 }
 
 async fn invoke(
@@ -46,12 +85,17 @@ async fn invoke(
     answer::write(runtime.handle(call, body).await, &head)
 }
 
-async fn functions(State(runtime): State<Arc<Runtime>>) -> Json<serde_json::Value> {
-    Json(json!({ "functions": runtime.functions().list() }))
+async fn functions(
+    State(runtime): State<Arc<Runtime>>,
+    Extension(caller): Extension<Caller>,
+) -> Json<serde_json::Value> {
+    let mut functions = runtime.functions().list();
+    functions.retain(|function| runtime.identity().sees(&caller, function.tenant()));
+    Json(json!({ "functions": functions }))
 }
 
-async fn models(State(runtime): State<Arc<Runtime>>) -> Json<serde_json::Value> {
-    Json(json!({ "models": runtime.models() }))
+async fn models(State(runtime): State<Arc<Runtime>>, Extension(caller): Extension<Caller>) -> Json<serde_json::Value> {
+    Json(json!({ "models": runtime.models_for(&caller) }))
 }
 
 /// Whether a load balancer should send requests here.

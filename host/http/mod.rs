@@ -8,6 +8,7 @@ mod connection;
 mod control;
 mod data;
 mod explain;
+mod functions;
 mod handle;
 mod health;
 mod incoming;
@@ -15,20 +16,22 @@ mod linger;
 mod malformed;
 mod models;
 mod oip;
+mod orders;
 mod pace;
+mod permits;
 mod problem;
 mod server;
+mod tenants;
 mod tls;
-mod token;
 mod unsent;
+mod upload;
 
 use std::{net::SocketAddr, time::Duration};
 
-pub use control::router as control_router;
+pub use control::{Parts as ControlParts, router as control_router};
 pub use data::router as data_router;
 pub use server::Server;
 pub use tls::{Tls, TlsError, TlsFiles};
-pub use token::{Token, TokenError};
 
 /// Addresses and limits of both planes.
 #[derive(Clone, Debug, serde::Deserialize)]

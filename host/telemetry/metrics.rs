@@ -49,6 +49,7 @@ pub struct Telemetry {
     invocation_duration: HistogramVec,
     in_flight: IntGauge,
     shed: IntCounterVec,
+    quarantines: IntCounterVec,
     stage_duration: HistogramVec,
     batch_rows: HistogramVec,
     batches: IntCounterVec,
@@ -91,6 +92,7 @@ impl Telemetry {
             ),
             in_flight: register(r, IntGauge::new("tenon_invocations_in_flight", "Invocations that hold a permit.")),
             shed: counters(r, "tenon_shed_total", "Requests refused at the door.", &["reason"]),
+            quarantines: quarantines(r),
             stage_duration: histograms(
                 r,
                 ("tenon_stage_duration_seconds", "Time per stage of an invocation."),
@@ -192,6 +194,12 @@ impl Telemetry {
         self.shed.with_label_values(&[reason]).inc();
     }
 
+    /// Counts a revision that was taken out of traffic for its traps.
+    pub fn quarantined(&self, tenant: &str, function: &str) {
+        let (tenant, function) = (self.tenants.bounded(tenant), self.names.bounded(function));
+        self.quarantines.with_label_values(&[&tenant, &function]).inc();
+    }
+
     /// Shows from now on what this account holds.
     pub fn watch(&self, account: Arc<Account>) {
         // There is one host in a process's telemetry; a second account would be a second host.
@@ -230,6 +238,11 @@ fn batches(registry: &Registry) -> IntCounterVec {
 fn batch_splits(registry: &Registry) -> IntCounterVec {
     let help = "Batches that were run again in halves.";
     counters(registry, "tenon_batch_splits_total", help, &["model", "cause"])
+}
+
+fn quarantines(registry: &Registry) -> IntCounterVec {
+    let help = "Revisions taken out of traffic because they trapped too often.";
+    counters(registry, "tenon_quarantines_total", help, &["tenant", "function"])
 }
 
 fn lane_restarts(registry: &Registry) -> IntCounterVec {

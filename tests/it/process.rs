@@ -35,7 +35,7 @@ pub struct Process {
     child: Child,
     log: BufReader<ChildStderr>,
     pub data: String,
-    control: String,
+    pub control: String,
 }
 
 impl Drop for Process {

@@ -140,6 +140,17 @@ impl Served {
         Answer::of(asked.send().await.unwrap()).await
     }
 
+    /// Asks the control plane with a method, a body and this bearer token.
+    pub async fn asks(&self, method: &str, path: &str, body: Option<serde_json::Value>, bearer: &str) -> Answer {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let asked = self.client.request(method, format!("{}{path}", self.control)).bearer_auth(bearer);
+        let asked = match body {
+            Some(body) => asked.json(&body),
+            None => asked,
+        };
+        Answer::of(asked.send().await.unwrap()).await
+    }
+
     /// The host's folder of functions, below the tenant `test`.
     pub fn function_folder(&self, name: &str) -> PathBuf {
         self.folder.path().join("functions/test").join(name)

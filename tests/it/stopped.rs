@@ -8,10 +8,12 @@ use futures_util::future::join_all;
 use reqwest::Client;
 use tempfile::TempDir;
 use tenon_host::{
+    access::Token,
     config::Config,
     engine::{Engine, torch::Torch},
-    function::{Admission, DEFAULT_TENANT, DIRECT, Deployer, Direct, Folder, Functions, ModelControl, Runtime},
-    http::{self, Server, Token},
+    function::{Admission, Deployer, Direct, Folder, Following, Functions, Identity, ModelControl, Parts, Runtime},
+    http::{self, Server},
+    registry::Registry,
     sandbox::Sandbox,
     telemetry::Telemetry,
 };
@@ -43,14 +45,21 @@ impl Rooms {
         let sandbox = Sandbox::new(config.sandbox, engine.staging()).unwrap();
         let admission = Admission::new(sandbox.permits().clone(), config.limits.retry_after(), telemetry.clone());
         let deployer = Arc::new(Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits));
-        let (account, functions) = (deployer.host_account().clone(), Arc::new(Functions::default()));
-        let counted = telemetry.function(DEFAULT_TENANT, DIRECT);
-        let direct = Direct::new(config.oip, deployer.tenant(DEFAULT_TENANT), counted);
-        let models = ModelControl::new(engine.clone(), deployer.clone(), functions.clone());
-        Folder::new(config.dev_functions.unwrap(), deployer, functions.clone()).look().unwrap();
-        let rooms = ((functions, Arc::new(admission)), (engine.clone(), account));
-        let runtime = Arc::new(Runtime::new(rooms.0, rooms.1, (models, direct), (Handle::current(), 1)));
-        let router = http::data_router(runtime, Token::in_folder(&config.engine.data).unwrap());
+        let functions = Arc::new(Functions::default());
+        let registry = Handle::current().block_on(Registry::open(&config.registry, &config.engine.data)).unwrap();
+        let token = Token::in_folder(&config.engine.data).unwrap();
+        let runtime = Arc::new(Runtime::new(Parts {
+            identity: Arc::new(Identity::new(&config.auth, token, registry.clone()).unwrap()),
+            following: Following::new(registry, deployer.clone(), functions.clone()),
+            admission: Arc::new(admission),
+            engine: engine.clone(),
+            models: ModelControl::new(engine.clone(), deployer.clone(), functions.clone()),
+            direct: Direct::new(config.oip, deployer.clone()),
+            guests: (Handle::current(), 1),
+            quarantine: config.quarantine,
+        }));
+        Folder::new(config.dev_functions.unwrap(), deployer, functions).look().unwrap();
+        let router = http::data_router(runtime);
         let server = Server::bind(config.http.listen, router, &config.http, None).unwrap();
         let base = format!("http://{}/v1/functions/test", server.address().unwrap());
         let (stop, stopped) = watch::channel(false);

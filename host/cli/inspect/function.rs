@@ -14,6 +14,10 @@ use crate::failure::{Exit, Failure};
 
 #[allow(unreachable_pub, unfulfilled_lint_expectations, reason = "public and documented in the host")]
 #[allow(dead_code, reason = "the host uses the rest")]
+#[path = "../../function/case.rs"]
+mod case;
+#[allow(unreachable_pub, unfulfilled_lint_expectations, reason = "public and documented in the host")]
+#[allow(dead_code, reason = "the host uses the rest")]
 #[path = "../../function/manifest.rs"]
 mod manifest;
 

@@ -21,6 +21,7 @@ use super::{
     small,
 };
 use crate::{
+    access::Caller,
     function::{Asked, InvokeError, RepositoryChange, oip::Form},
     http::{
         answer as written,
@@ -89,6 +90,7 @@ async fn infer(open: &Open, head: &Head, request: Request) -> Response<Body> {
             pack: None,
             arrived: head.arrived,
             trace: head.trace,
+            caller: request.extensions().get::<Caller>().cloned().unwrap_or_default(),
         },
     };
     let outcome = open.runtime.infer(asked, Message::new(request.into_body())).await;

@@ -6,7 +6,7 @@ use axum::{
     Extension, Json, Router,
     body::Body,
     extract::{FromRequestParts, Path, Request, State},
-    http::{HeaderMap, Response, StatusCode, request::Parts},
+    http::{Response, StatusCode, request::Parts},
     response::IntoResponse as _,
     routing::{any, get, post},
 };
@@ -19,6 +19,7 @@ use super::{
     empty, refusal, small,
 };
 use crate::{
+    access::Caller,
     function::{
         Asked, InvokeError, RepositoryChange,
         oip::{self, Form, HEADER_LENGTH},
@@ -96,7 +97,7 @@ async fn model_ready(State(open): Here, Extension(head): Extension<Head>, named:
 
 async fn infer(State(open): Here, Extension(head): Extension<Head>, named: Named, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let (asked, body) = match understood(&parts.headers, named, body, &head) {
+    let (asked, body) = match understood(parts, named, body, &head) {
         Ok(understood) => understood,
         Err(problem) => return refusal(*problem),
     };
@@ -105,7 +106,9 @@ async fn infer(State(open): Here, Extension(head): Extension<Head>, named: Named
 }
 
 /// What the head of an inference says.
-fn understood(headers: &HeaderMap, named: Named, body: Body, head: &Head) -> Result<(Asked, Unpacked), Refused> {
+fn understood(parts: Parts, named: Named, body: Body, head: &Head) -> Result<(Asked, Unpacked), Refused> {
+    let headers = &parts.headers;
+    let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
     let problem = |code, detail: String| Box::new(Problem::new(code, detail, &head.id));
     let timeout = incoming::timeout(headers).map_err(|detail| problem("bad-request", detail))?;
     let priority = incoming::priority(headers).map_err(|detail| problem("bad-request", detail))?;
@@ -123,6 +126,7 @@ fn understood(headers: &HeaderMap, named: Named, body: Body, head: &Head) -> Res
         pack: packing(headers),
         arrived: head.arrived,
         trace: head.trace,
+        caller,
     };
     Ok((asked, body))
 }
