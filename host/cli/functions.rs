@@ -9,9 +9,6 @@ use crate::failure::Stop;
 use crate::models::{ListFlags, errors, fetch};
 use crate::output::{self, MISSING, cell};
 
-/// As much of a digest as tells two revisions apart; `--json` has the whole.
-const DIGEST_CHARS: usize = 12;
-
 const EMPTY: &str = "no functions. Start the host with `tenon serve --dev-functions DIR`, where\n\
     DIR/<tenant>/<function>/ holds function.toml and the component; `make demo` lays one out.";
 
@@ -32,8 +29,6 @@ fn name(function: &Value) -> String {
 }
 
 fn row(function: &Value) -> Vec<String> {
-    let digest = cell(function, "digest");
-    let digest = digest.rsplit(':').next().unwrap_or_default().chars().take(DIGEST_CHARS).collect();
     let stages: Vec<_> = function["stages"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let models = function["models"].as_object();
     let models: Vec<_> =
@@ -42,7 +37,7 @@ fn row(function: &Value) -> Vec<String> {
         name(function),
         cell(function, "revision"),
         cell(function, "state"),
-        digest,
+        output::digest(function),
         or_missing(stages.join(", ")),
         or_missing(models.join("\n")),
     ]

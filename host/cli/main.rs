@@ -8,19 +8,23 @@ mod bench;
 mod client;
 mod completions;
 mod control;
+mod deploy;
 mod doctor;
 mod explain;
 mod failure;
 mod functions;
 mod inspect;
 mod invoke;
+mod key;
 mod libtorch;
 mod loading;
 mod models;
+mod multipart;
 mod output;
 mod problem;
 mod serve;
 mod target;
+mod times;
 mod timing;
 mod trust;
 
@@ -67,6 +71,8 @@ enum Subcommands {
     Models(models::ModelsFlags),
     /// List the functions that can be invoked
     Functions(models::ListFlags),
+    /// Deploy a function: send a plugin, wait until it is a revision that is ready
+    Deploy(Box<deploy::DeployFlags>),
     /// Say why a model batches as it does, and what to do about it
     Explain(explain::ExplainFlags),
     /// Show what a plugin's component asks for, and whether a host would take it
@@ -110,6 +116,7 @@ fn run(cli: &Cli) -> Result<(), Stop> {
         Subcommands::Serve(flags) => serve::run(flags),
         Subcommands::Invoke(flags) => invoke::run(&cli.host()?, flags),
         Subcommands::Bench(flags) => bench::run(&cli.host()?, flags),
+        Subcommands::Deploy(flags) => deploy::run(&cli.host()?, flags),
         Subcommands::Explain(flags) => explain::run(&cli.host()?, flags),
         Subcommands::Inspect(flags) => inspect::run(flags),
         Subcommands::Models(flags) => models::run(&cli.host()?, flags),
