@@ -155,7 +155,8 @@ impl Host {
     pub(crate) fn stream(&self, question: Question) -> Result<Result<impl BufRead + use<>, Answer>, Failure> {
         let (timeout, began) = (question.timeout, Instant::now());
         let config = self.config().timeout_per_read(Some(timeout)).timeout_recv_response(Some(timeout));
-        let response = self.sent(config.build().new_agent(), question).map_err(|error| self.failure(&error, timeout))?;
+        let response =
+            self.sent(config.build().new_agent(), question).map_err(|error| self.failure(&error, timeout))?;
         if response.status().is_success() && response.headers().contains_key("x-request-id") {
             return Ok(Ok(BufReader::new(response.into_body().into_reader())));
         }

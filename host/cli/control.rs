@@ -92,6 +92,13 @@ impl Control {
         if answer.status.is_success() { Ok(answer) } else { Err(self.refused(&answer)) }
     }
 
+    /// Asks, for whom not every refusal is the end; what it would be for everybody else comes with it.
+    pub(crate) fn try_ask(&self, question: Question) -> Result<(Answer, Option<Failure>), Failure> {
+        let answer = self.host.ask(self.signed(question))?;
+        let refused = (!answer.status.is_success()).then(|| self.refused(&answer));
+        Ok((answer, refused))
+    }
+
     /// Asks for what comes in pieces, for as long as it comes.
     pub(crate) fn stream(&self, question: Question) -> Result<impl BufRead + use<>, Failure> {
         self.host.stream(self.signed(question))?.map_err(|answer| self.refused(&answer))

@@ -18,7 +18,7 @@ use crate::problem::failure_of;
 pub(crate) struct ListFlags {
     /// Print the host's JSON instead of a table
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Flags of `tenon models`.

@@ -73,6 +73,12 @@ pub(crate) fn aside(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{dim}{}{dim:#}", printable(text));
 }
 
+/// What people must not miss, on standard error.
+pub(crate) fn warning(text: &str) {
+    let yellow = AnsiColor::Yellow.on_default().bold();
+    let _ = writeln!(anstream::stderr().lock(), "{yellow}warning:{yellow:#} {}", printable(text));
+}
+
 /// Turns on a terminal while something takes its time; nothing elsewhere.
 pub(crate) fn spinner(what: &str) -> ProgressBar {
     let spinner = ProgressBar::new_spinner();

@@ -24,7 +24,11 @@ const TABLE: &[Row] = &[
     ("revision-not-found", Exit::Request, "leave out @revision for the one in traffic; `tenon functions` lists them"),
     ("tenant-not-found", Exit::Request, "`tenon tenants` lists them, and `tenon tenants set` makes one"),
     ("key-not-found", Exit::Request, "`tenon keys <tenant>` lists them"),
-    ("deployment-not-found", Exit::Request, "a host remembers for an hour what it took: `tenon functions` has the outcome"),
+    (
+        "deployment-not-found",
+        Exit::Request,
+        "a host remembers for an hour what it took: `tenon functions` has the outcome",
+    ),
     ("conflict", Exit::Request, "look at what is there (`tenon history`), then do it again or do something else"),
     ("quota", Exit::Request, "remove what is no longer needed, or ask an operator for more (`tenon tenants set`)"),
     ("manifest", Exit::Function, "put function.toml right: `tenon inspect PLUGIN.wasm -f function.toml` says more"),
@@ -101,7 +105,8 @@ pub(crate) fn exit_of(status: u16, code: &str) -> Exit {
 /// Whose fault it is that a host did not take what was deployed, and what to try next. What a new code means is told
 /// by its detail; most likely it is about the function.
 pub(crate) fn refusal_of(code: &str, detail: &str) -> Failure {
-    let failure = |exit| Failure::new(exit, if detail.is_empty() { code.to_owned() } else { format!("{code}: {detail}") });
+    let failure =
+        |exit| Failure::new(exit, if detail.is_empty() { code.to_owned() } else { format!("{code}: {detail}") });
     row(code).map_or_else(|| failure(Exit::Function), |(_, exit, hint)| failure(*exit).hint(*hint))
 }
 

@@ -51,7 +51,11 @@ impl Drop for Shown {
 
 /// Asks until the deployment is ready or refused.
 pub(super) fn to_its_end(
-    control: &Control, name: &Name, mut deployment: Value, timeout: Duration, shown: &mut Shown,
+    control: &Control,
+    name: &Name,
+    mut deployment: Value,
+    timeout: Duration,
+    shown: &mut Shown,
 ) -> Result<Value, Failure> {
     let path = name.path(&format!("/deployments/{}", encode_value(&cell(&deployment, "id"))));
     let mut patience = Patience::new(timeout);

@@ -27,8 +27,10 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
 /// Flags of `tenon deploy`.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  tenon deploy acme/intent target/wasm32-wasip2/release/intent.wasm -f function.toml \
-    --why 'shorter answers'")]
+#[command(
+    after_help = "Example:\n  tenon deploy acme/intent target/wasm32-wasip2/release/intent.wasm -f function.toml \
+    --why 'shorter answers'"
+)]
 pub(crate) struct DeployFlags {
     /// <tenant>/<function>
     #[arg(value_parser = Name::parse)]
@@ -128,7 +130,9 @@ fn told(name: &Name, deployment: &Value, promote: bool) -> Result<(), Stop> {
         Some("ready") => {
             output::line(&printable(&format!("{name} revision {revision} is ready{}", aside(deployment))))?;
             let next = match (deployment["promoted"] == true, promote) {
-                (true, _) => format!("it has all traffic: try `tenon invoke {name}`, go back with `tenon rollback {name}`"),
+                (true, _) => {
+                    format!("it has all traffic: try `tenon invoke {name}`, go back with `tenon rollback {name}`")
+                }
                 // The same content as an older revision, or another change came in between.
                 (false, true) => format!("it was not promoted: `tenon promote {name} {revision}`"),
                 (false, false) => format!(
