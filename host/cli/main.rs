@@ -9,6 +9,7 @@ mod client;
 mod completions;
 mod control;
 mod deploy;
+mod dev;
 mod doctor;
 mod drain;
 mod explain;
@@ -24,6 +25,7 @@ mod loading;
 mod logs;
 mod models;
 mod multipart;
+mod new;
 mod output;
 mod problem;
 mod serve;
@@ -69,6 +71,10 @@ pub(crate) struct Cli {
 enum Subcommands {
     /// Start a host: finds tenon-host and libtorch, and becomes it
     Serve(serve::ServeFlags),
+    /// Write a plugin's project, with all that it needs to build
+    New(new::NewFlags),
+    /// Build a plugin and serve it, and again whenever a source changes
+    Dev(Box<dev::DevFlags>),
     /// Send one request to a function and print its answer
     Invoke(invoke::InvokeFlags),
     /// Drive a function, or any HTTP server, and measure its answers
@@ -136,6 +142,8 @@ impl Cli {
 fn run(cli: &Cli) -> Result<(), Stop> {
     match &cli.command {
         Subcommands::Serve(flags) => serve::run(flags),
+        Subcommands::New(flags) => new::run(flags),
+        Subcommands::Dev(flags) => dev::run(flags),
         Subcommands::Invoke(flags) => invoke::run(&cli.host()?, flags),
         Subcommands::Bench(flags) => bench::run(&cli.host()?, flags),
         Subcommands::Deploy(flags) => deploy::run(&cli.host()?, flags),

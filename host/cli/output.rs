@@ -73,6 +73,12 @@ pub(crate) fn aside(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{dim}{}{dim:#}", printable(text));
 }
 
+/// What has happened, on standard error, where somebody looks on.
+pub(crate) fn notice(text: &str) {
+    let cyan = AnsiColor::Cyan.on_default().bold();
+    let _ = writeln!(anstream::stderr().lock(), "{cyan}tenon:{cyan:#} {}", printable(text));
+}
+
 /// What people must not miss, on standard error.
 pub(crate) fn warning(text: &str) {
     let yellow = AnsiColor::Yellow.on_default().bold();
