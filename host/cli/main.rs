@@ -35,6 +35,7 @@ mod times;
 mod timing;
 mod traffic;
 mod trust;
+mod undeploy;
 
 // What `function.toml` is judged with (`inspect/function.rs`): the host's own files, which know no room.
 #[allow(unreachable_pub, reason = "public in the host")]
@@ -93,6 +94,8 @@ enum Subcommands {
     Traffic(traffic::TrafficFlags),
     /// Show who changed what about a function, when, and why
     History(history::HistoryFlags),
+    /// Remove a function
+    Undeploy(undeploy::UndeployFlags),
     /// Show what a function's plugin says, and where it trapped
     Logs(logs::LogsFlags),
     /// Show tenants and what they may use, or change it
@@ -151,6 +154,7 @@ fn run(cli: &Cli) -> Result<(), Stop> {
         Subcommands::Rollback(flags) => traffic::rollback(&cli.host()?, flags),
         Subcommands::Traffic(flags) => traffic::run(&cli.host()?, flags),
         Subcommands::History(flags) => history::run(&cli.host()?, flags),
+        Subcommands::Undeploy(flags) => undeploy::run(&cli.host()?, flags),
         Subcommands::Logs(flags) => logs::run(&cli.host()?, flags),
         Subcommands::Tenants(flags) => tenants::run(&cli.host()?, flags),
         Subcommands::Keys(flags) => keys::run(&cli.host()?, flags),

@@ -9,10 +9,13 @@ use serde_json::Value;
 
 use super::unfinished;
 use crate::control::Control;
-use crate::failure::{Failure, printable};
+use crate::failure::{Exit, Failure, printable};
 use crate::output::{self, cell};
 use crate::target::{Name, encode_value};
 use crate::times::Patience;
+
+/// Looks in a row that may come to nothing.
+const MISSED_MAX: u32 = 5;
 
 /// What a person sees meanwhile, on standard error.
 pub(super) struct Shown {
@@ -59,14 +62,30 @@ pub(super) fn to_its_end(
 ) -> Result<Value, Failure> {
     let path = name.path(&format!("/deployments/{}", encode_value(&cell(&deployment, "id"))));
     let mut patience = Patience::new(timeout);
+    let mut missed = 0;
     while !is_over(&deployment) {
         shown.say(&stage(&deployment));
         if !patience.wait() {
             return Err(unfinished(name, &deployment, timeout));
         }
-        deployment = control.get(&path)?;
+        match control.get(&path) {
+            Ok(now) => (deployment, missed) = (now, 0),
+            // The host is at work, whether or not this look at it came through.
+            Err(failure) if passing(&failure) && missed < MISSED_MAX => missed += 1,
+            Err(failure) => return Err(lost(name, failure)),
+        }
     }
     Ok(deployment)
+}
+
+/// What another look may not meet.
+fn passing(failure: &Failure) -> bool {
+    matches!(failure.exit, Exit::Environment | Exit::Capacity)
+}
+
+fn lost(name: &Name, mut failure: Failure) -> Failure {
+    failure.notes.push(format!("{name} was sent: `tenon functions {name}` shows whether it has become a revision"));
+    failure
 }
 
 fn is_over(deployment: &Value) -> bool {

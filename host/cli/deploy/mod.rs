@@ -136,8 +136,7 @@ fn told(name: &Name, deployment: &Value, promote: bool) -> Result<(), Stop> {
                 // The same content as an older revision, or another change came in between.
                 (false, true) => format!("it was not promoted: `tenon promote {name} {revision}`"),
                 (false, false) => format!(
-                    "it has no traffic yet: `tenon promote {name} {revision}`, or a share: \
-                     `tenon traffic {name} --set …,{revision}=10`"
+                    "it has no traffic yet: `tenon promote {name} {revision}`, or a share with `tenon traffic {name} --set`"
                 ),
             };
             Ok(output::line(&printable(&next))?)

@@ -47,8 +47,7 @@ fn empty_folder() -> PathBuf {
 #[test]
 fn a_new_project_is_tested_and_built_and_a_host_would_take_it() {
     if !has_target() {
-        eprintln!("wasm32-wasip2 is not installed: nothing is built here");
-        return;
+        return; // Nothing can be built here, and `make test` installs the target before it runs this.
     }
     let root = empty_folder();
     let output = tenon(&["new", "my-words"], &root);

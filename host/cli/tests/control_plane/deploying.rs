@@ -39,7 +39,7 @@ fn a_deployment_is_followed_until_it_is_ready() {
     ];
     let told = deploy(script, &["--why", "a & b"]);
     let expected = "a/f revision 3 is ready (digest 0123456789ab, 1.2 s)\n\
-        it has no traffic yet: `tenon promote a/f 3`, or a share: `tenon traffic a/f --set …,3=10`\n";
+        it has no traffic yet: `tenon promote a/f 3`, or a share with `tenon traffic a/f --set`\n";
     assert_eq!((told.exit, &told.stdout[..]), (Some(0), expected), "{}", told.stderr);
     assert_eq!(told.stderr, "a/f: sending\na/f: queued\na/f: cases, 1 of 2\n");
     let sent = &told.asked[0];
@@ -83,6 +83,26 @@ fn one_may_promote_at_once_or_not_wait() {
     let told = deploy(vec![queued(), queued(), queued()], &["--timeout", "30ms"]);
     assert_eq!(told.exit, Some(5));
     assert!(told.stderr.contains("deployment d-1 is still compiling after 30ms"), "{}", told.stderr);
+}
+
+#[test]
+fn a_look_that_fails_is_not_the_end_of_a_deployment() {
+    let busy = || problem("503 Service Unavailable", "host-memory", "full");
+    let ready = r#"{"id":"d-1","state":"ready","revision":2,"digest":"ab"}"#;
+    let script = vec![accepted(r#"{"id":"d-1","state":"queued"}"#), busy(), ok(ready)];
+    let told = deploy(script, &[]);
+    assert_eq!((told.exit, told.asked.len()), (Some(0), 3), "{}", told.stderr);
+    let gone = problem("404 Not Found", "deployment-not-found", "no d-1");
+    let told = deploy(vec![accepted(r#"{"id":"d-1","state":"queued"}"#), gone], &[]);
+    assert_eq!(told.exit, Some(3));
+    assert!(told.stderr.contains("a/f was sent: `tenon functions a/f`"), "{}", told.stderr);
+}
+
+#[test]
+fn a_function_is_removed() {
+    let told = against(vec![Answer::Json("204 No Content", String::new())], &["undeploy", "a/f"]);
+    assert_eq!(told.stdout, "a/f is gone, with all its revisions\n", "{}", told.stderr);
+    assert!(told.asked[0].starts_with("DELETE /admin/v1/functions/a/f HTTP/1.1\r\n"), "{}", told.asked[0]);
 }
 
 #[test]
