@@ -29,10 +29,10 @@ const TOKEN_FILE: &str = "admin-token";
 #[derive(Args, Debug)]
 pub(crate) struct ControlFlags {
     /// The host's control plane
-    #[arg(long, env = "TENON_CONTROL", value_name = "URL", default_value = DEFAULT_CONTROL, value_parser = Host::parse)]
+    #[arg(long, global = true, env = "TENON_CONTROL", value_name = "URL", default_value = DEFAULT_CONTROL, value_parser = Host::parse)]
     control: Host,
     /// The host's data folder, where its token is; without that, the token is taken from TENON_ADMIN_TOKEN
-    #[arg(long, env = "TENON_DATA", value_name = "DIR", default_value = "data")]
+    #[arg(long, global = true, env = "TENON_DATA", value_name = "DIR", default_value = "data")]
     data: PathBuf,
 }
 

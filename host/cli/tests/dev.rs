@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -33,12 +34,17 @@ fn script(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
+/// One test at a time: a program that is being written when another test starts one is still open there for writing for
+/// a moment, and cannot be started then.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// A moved pair of binaries, a plugin's folder, and cargo in the path.
-struct Place(TempDir);
+struct Place(TempDir, #[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
 impl Place {
     fn new() -> Self {
-        let place = Self(tempfile::tempdir().unwrap());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = Self(tempfile::tempdir().unwrap(), alone);
         let root = place.0.path();
         let torch = root.join("lib/tenon/libtorch/site/torch");
         fs::create_dir_all(torch.join("lib")).unwrap();

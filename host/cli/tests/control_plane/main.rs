@@ -154,6 +154,9 @@ fn a_new_key_is_alone_on_standard_output() {
         &["keys", "acme"],
     );
     assert!(told.stdout.contains("7f3a  ci    deploy  1970-01-01T00:00:00Z  never"), "{}", told.stdout);
+    // Whom to ask may stand anywhere.
+    let nobody = tenon(&["keys", "acme", "list", "--control", "127.0.0.1:1", "--data", "/nonexistent"]);
+    assert_eq!({ nobody }.output().unwrap().status.code(), Some(6));
     for wrong in [&["keys"][..], &["keys", "list"], &["keys", "acme", "--operator"]] {
         assert_eq!(tenon(wrong).output().unwrap().status.code(), Some(2), "{wrong:?}");
     }
