@@ -44,7 +44,9 @@ lay_out() { # language, function.toml, component
     printf '  %s: %s bytes, would deploy\n' "$1" "$(stat -c %s "$3")"
 }
 
-command -v npm >/dev/null || fail "npm is missing: apt-get install nodejs npm (node 20 or newer)"
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is older than 3.11: apt-get install python3"
+node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null || fail "node 20 or newer is missing: apt-get install nodejs"
+command -v npm >/dev/null || fail "npm is missing: apt-get install npm"
 mkdir -p "$work"
 rm -rf "$functions" "$log"
 for language in python javascript; do
