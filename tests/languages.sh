@@ -44,17 +44,19 @@ lay_out() { # language, function.toml, component
     printf '  %s: %s bytes, would deploy\n' "$1" "$(stat -c %s "$3")"
 }
 
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is older than 3.11: apt-get install python3"
-node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null || fail "node 20 or newer is missing: apt-get install nodejs"
-command -v npm >/dev/null || fail "npm is missing: apt-get install npm"
 mkdir -p "$work"
 rm -rf "$functions" "$log"
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is older than 3.11: apt-get install python3"
+node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null \
+    || fail "node 20 or newer is missing: apt-get install nodejs"
+command -v npm >/dev/null || fail "npm is missing: apt-get install npm"
 for language in python javascript; do
     printf '==> the component in %s\n' "$language"
     bash "plugins/$language/build.sh" --tools
-    begun=$EPOCHREALTIME
+    begun=${EPOCHREALTIME/./}
     bash "plugins/$language/build.sh" "$work/$language.wasm"
-    printf '  built in %s s\n' "$(python3 -c 'import sys; print(round(float(sys.argv[2]) - float(sys.argv[1]), 1))' "$begun" "$EPOCHREALTIME")"
+    tenths=$(((${EPOCHREALTIME/./} - begun) / 100000))
+    printf '  built in %s.%s s\n' "$((tenths / 10))" "$((tenths % 10))"
 done
 printf '==> tenon inspect\n'
 lay_out rust tests/plugins/vectors/function.toml "$rust"
@@ -64,7 +66,8 @@ done
 
 printf '==> questions without a host\n'
 PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover --quiet --start-directory plugins/python --pattern '*_test.py'
-node --test plugins/javascript/ >"$work/node.log" 2>&1 || { cat "$work/node.log" >&2; fail "plugins/javascript fails its tests"; }
+node --test plugins/javascript/ >"$work/node.log" 2>&1 \
+    || { cat "$work/node.log" >&2; fail "plugins/javascript fails its tests"; }
 
 printf '==> a host with all three (compiling a language runtime takes its time)\n'
 read -r port control < <(python3 -c '
@@ -82,7 +85,8 @@ for ((waited = 0; ; waited++)); do
 done
 python3 tests/languages/ask.py deploys "$log"
 printf '==> answers\n'
-python3 tests/languages/ask.py compare "127.0.0.1:$port" lang/rust lang/python lang/javascript || fail "the languages do not agree"
+python3 tests/languages/ask.py compare "127.0.0.1:$port" lang/rust lang/python lang/javascript \
+    || fail "the languages do not agree"
 if [[ $measure == times ]]; then
     printf '==> times (load %s)\n' "$(cut -d ' ' -f 1-3 /proc/loadavg)"
     python3 tests/languages/ask.py times "127.0.0.1:$port" lang/rust lang/python lang/javascript

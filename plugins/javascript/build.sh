@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the component: plugins/javascript/build.sh [FILE] (.tenon/languages/javascript.wasm), or --tools. What it needs beside node 20
-# and npm it puts into .tenon/languages, once for each package-lock.json.
+# Builds the component: plugins/javascript/build.sh [FILE] (.tenon/languages/javascript.wasm), or only
+# sets its tools up: --tools. What it needs beside node 20 and npm it puts into .tenon/languages, once for each
+# package-lock.json.
 #
 # All of WASI is left out: the plugin needs neither clocks nor random numbers, and tells its faults by `logging`. Leave
 # `stdio`, `random` or `clocks` out of the list for `console.log`, `Math.random` or `Date.now`; `http` and `fetch-event` import

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the component: plugins/python/build.sh [FILE] (.tenon/languages/python.wasm), or --tools. What it needs beside python3 it puts
-# into .tenon/languages, once for each requirements.txt.
+# Builds the component: plugins/python/build.sh [FILE] (.tenon/languages/python.wasm), or only sets its
+# tools up: --tools. What it needs beside python3 it puts into .tenon/languages, once for each requirements.txt.
 #
 # WASI's imports stay: `--stub-wasi` would replace each by a core module of its own, 38 in all, and a host has room for 20.
 # Nothing stands behind files and sockets (`tenon inspect` says "every call refuses"); what works is clocks, random numbers
@@ -23,6 +23,6 @@ fi
 mkdir -p "$(dirname "$to")"
 # From here, where it finds the modules; under another name first, because a host may be watching.
 cd "$here"
-VIRTUAL_ENV=$tools "$tools/bin/componentize-py" --quiet --wit-path "$root/wit" --world transform componentize --python-path "$here" vectors \
-    --output "$to.partial"
+VIRTUAL_ENV=$tools "$tools/bin/componentize-py" --quiet --wit-path "$root/wit" --world transform componentize \
+    --python-path "$here" vectors --output "$to.partial"
 mv "$to.partial" "$to"
