@@ -50,7 +50,7 @@ const CRATES: [(&str, &[&str]); 29] = [
     ("flate2", &["host/http/oip/coding.rs"]),
     ("histogram", &["host/telemetry/window.rs"]),
     ("tracing_subscriber", &["host/telemetry/logs.rs"]),
-    ("rustix", &["host/boot.rs", "host/function/deployments.rs", "host/cli/bench/"]),
+    ("rustix", &["host/boot.rs", "host/function/deployments.rs", "host/cli/bench/", "host/cli/dev/"]),
     ("rayon", &["host/function/deployments.rs"]),
     ("object_store", &["host/registry/"]),
     ("jsonwebtoken", &["host/access/jwt"]),

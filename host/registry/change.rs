@@ -122,6 +122,7 @@ const KINDS: [&str; 11] = [
 impl Change {
     /// Quarantine with a reason that a host found, which may be of any length.
     pub fn quarantined(tenant: &str, function: &str, revision: u64, reason: &str) -> Self {
+        let reason = if reason.trim().is_empty() { "no reason was given" } else { reason };
         let reason = bounds::clipped(reason, bounds::REASON_BYTES);
         Self::Quarantined { tenant: tenant.into(), function: function.into(), revision, reason }
     }

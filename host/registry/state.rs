@@ -105,7 +105,7 @@ impl State {
 
     /// Refused means untouched: everything is checked before anything is put in.
     fn fold(&mut self, record: &Record) -> Result<(), Refused> {
-        if record.n != self.n + 1 {
+        if self.n.checked_add(1) != Some(record.n) {
             return Err(Refused::conflict(format!("record {} does not follow record {}", record.n, self.n)));
         }
         record.validate().map_err(Refused::invalid)?;

@@ -34,6 +34,8 @@ pub(super) const LOG: &str = "log";
 pub(super) const SNAPSHOTS: &str = "snapshots";
 pub(super) const BLOBS: &str = "blobs";
 pub(super) const HOSTS: &str = "hosts";
+/// Created by the first host that opens a shared store, never read.
+const PROBE: &str = "created-once";
 /// A store that is silent for so long is away; a deployment waits for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,13 +64,25 @@ pub(super) struct Store {
 impl Store {
     pub(super) async fn open(config: &Config, folder: &FilePath) -> Result<Self, RegistryError> {
         match &config.url {
-            Some(url) => shared(url, &config.s3),
+            Some(url) => shared(url, &config.s3)?.that_creates_once().await,
             None => {
                 let folder = folder.join(FOLDER);
                 let opened = tokio::task::spawn_blocking(move || local(folder)).await;
                 opened.map_err(|stopped| RegistryError::Folder { source: io::Error::other(stopped) })?
             }
         }
+    }
+
+    /// Itself, if it does not overwrite what was to be created: some stores take no notice of `If-None-Match`, and on
+    /// those hosts would lose each other's changes.
+    async fn that_creates_once(self) -> Result<Self, RegistryError> {
+        for _ in 0..2 {
+            let created = self.create(&Path::from(PROBE), Vec::new()).await;
+            if created.map_err(|source| RegistryError::store("take a first object", source))? == Creation::Taken {
+                return Ok(self);
+            }
+        }
+        Err(RegistryError::Config("the store at url overwrites what is to be created once: it cannot be shared".into()))
     }
 
     /// The object, if it is there; refused if it is longer than `most_bytes`.
@@ -218,6 +232,13 @@ mod tests {
         assert!(store.head(&path).await.unwrap().is_none());
     }
 
+    #[tokio::test]
+    async fn a_store_is_probed_again_and_again() {
+        let (_folder, store) = store().await;
+        let store = store.that_creates_once().await.unwrap();
+        store.that_creates_once().await.unwrap();
+    }
+
     #[test]
     fn a_key_file_has_two_lines() {
         let folder = tempfile::tempdir().unwrap();
@@ -226,7 +247,8 @@ mod tests {
             fs::write(&file, text).unwrap();
             assert_eq!(access_key(&file).is_ok(), good, "{text:?}");
         }
-        assert!(!access_key(&folder.path().join("no")).unwrap_err().contains("key\n"));
+        let error = access_key(&folder.path().join("no")).unwrap_err();
+        assert!(error.starts_with("s3.access_key_file cannot be read"), "{error}");
     }
 
     #[tokio::test]

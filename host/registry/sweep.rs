@@ -10,7 +10,7 @@
 use std::{
     collections::HashSet,
     fs, io,
-    path::{Path as FilePath, PathBuf},
+    path::Path as FilePath,
     time::{Duration, SystemTime},
 };
 
@@ -60,7 +60,7 @@ impl Registry {
     }
 
     /// Blobs that the state does not name, of some age.
-    async fn unnamed(&self, state: &State, grace: Duration) -> Result<Vec<ObjectMeta>, RegistryError> {
+    pub(super) async fn unnamed(&self, state: &State, grace: Duration) -> Result<Vec<ObjectMeta>, RegistryError> {
         let named = digests(state);
         let mut old = Vec::new();
         let mut listed = self.store.list(BLOBS);
@@ -76,7 +76,7 @@ impl Registry {
         Ok(old)
     }
 
-    async fn delete_if_old(&self, entry: &ObjectMeta, grace: Duration) -> Result<bool, RegistryError> {
+    pub(super) async fn delete_if_old(&self, entry: &ObjectMeta, grace: Duration) -> Result<bool, RegistryError> {
         // No blob is put by this host meanwhile.
         let _alone = self.sweeping.write().await;
         let old = self.store.head(&entry.location).await?.is_some_and(|now| age(&now) >= grace);
@@ -124,7 +124,7 @@ fn clear_folder(folder: &FilePath, grace: Duration, deep: usize) -> io::Result<u
     Ok(cleared)
 }
 
-fn is_temporary(path: &PathBuf) -> bool {
+fn is_temporary(path: &FilePath) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.rsplit_once('#'));
     name.is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }

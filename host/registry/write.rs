@@ -85,10 +85,13 @@ impl Registry {
         let turn = self.turn().await?;
         for attempt in 0..ATTEMPTS {
             let state = self.state();
-            let Some(change) = decide(&state)? else { return Ok(state) };
-            let record = Record::new(state.n.saturating_add(1), now_ms(), &author, change)?;
-            let next = Arc::new(state.apply(&record)?);
-            let text = log::encoded(&record)?;
+            let prepared = match prepare(&state, &author, &mut decide) {
+                Ok(Some(prepared)) => prepared,
+                // What is refused, or is so already, is so only if nothing changed meanwhile.
+                other if self.read_on(&turn).await? == state.n => return other.map(|_| state),
+                _ => continue,
+            };
+            let Prepared { record, text, next } = prepared;
             // Whatever the store means by its failure, the record may stand: on a shared store because the answer was
             // lost, in a folder because syncing failed after it was visible.
             let unsure = |source| ChangeError::Unsure { source: Box::new(source) };
@@ -120,6 +123,28 @@ impl Registry {
             tracing::warn!(n = state.n, %error, "no snapshot of the registry was written; the log has everything");
         }
     }
+}
+
+/// A change that fits.
+struct Prepared {
+    record: Record,
+    /// The record as it will lie in the log.
+    text: Vec<u8>,
+    /// The state after it.
+    next: Arc<State>,
+}
+
+/// The change that is wanted, if one is.
+fn prepare(
+    state: &State,
+    author: &Author,
+    decide: impl FnOnce(&State) -> Result<Option<Change>, Refused>,
+) -> Result<Option<Prepared>, ChangeError> {
+    let Some(change) = decide(state)? else { return Ok(None) };
+    let record = Record::new(state.n.saturating_add(1), now_ms(), author, change)?;
+    let next = Arc::new(state.apply(&record)?);
+    let text = log::encoded(&record)?;
+    Ok(Some(Prepared { record, text, next }))
 }
 
 /// The number a new revision has or gets, whether it is there, and what has to change.

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::{
     deploying::{Content, answer_of, form, stamped},
     process::Process,
-    support::Answer,
+    support::{Answer, client},
 };
 
 /// `make soak` does more.
@@ -35,7 +35,7 @@ impl Asking {
     fn of(process: &Process, folder: &Path) -> Self {
         let token = std::fs::read_to_string(folder.join("data/admin-token")).unwrap().trim().to_owned();
         let (control, data) = (process.control.trim().to_owned(), process.data.trim().to_owned());
-        Self { client: reqwest::Client::new(), control, data, token }
+        Self { client: client().build().unwrap(), control, data, token }
     }
 
     /// `None` where the host is gone.

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::{
     raw::Raw,
-    support::{Answer, TestHost, eventually},
+    support::{Answer, TestHost, client, eventually},
 };
 
 /// The binary with nothing of the environment that could configure it, in an empty folder.
@@ -84,7 +84,7 @@ impl Process {
 async fn a_signal_drains() {
     // Laid out as for a host in this process, then given to one of its own.
     let folder = TestHost::new().probe().into_folder();
-    let client = reqwest::Client::new();
+    let client = client().build().unwrap();
     for signal in ["TERM", "INT"] {
         let process =
             Process::start(&folder, &["--models", "models", "--data", "data", "--dev-functions", "functions"]);

@@ -15,6 +15,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// `limits.timeout_ms` of the probe, and of guests by hand.
 const PROBES_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A client of HTTP. It is built with TLS, which wants to know who computes even where nobody asks for it.
+pub fn client() -> reqwest::ClientBuilder {
+    // Fails only where it was said before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+}
+
 /// A host that serves.
 pub struct Served {
     pub host: Host,

@@ -5,7 +5,7 @@ use tenon_host::boot;
 
 use crate::{
     deploying::{answer_of, stamped},
-    support::{Served, TestHost, eventually},
+    support::{Served, TestHost, client, eventually},
 };
 
 const FUNCTION: &str = "shop/stamp";
@@ -26,7 +26,7 @@ async fn two() -> (Served, Served) {
     std::os::unix::fs::symlink(one.folder.path().join("data/registry"), config.engine.data.join("registry")).unwrap();
     let host = boot::start(config).await.unwrap();
     let (base, control) = (host.data_url(), host.control_url());
-    let two = Served { host, client: reqwest::Client::new(), base, control, folder };
+    let two = Served { host, client: client().build().unwrap(), base, control, folder };
     (one, two)
 }
 

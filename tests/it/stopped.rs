@@ -5,7 +5,6 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use reqwest::Client;
 use tempfile::TempDir;
 use tenon_host::{
     access::Token,
@@ -23,7 +22,7 @@ use tokio::{
     task::{block_in_place, spawn_blocking},
 };
 
-use crate::support::{Answer, TestHost, eventually};
+use crate::support::{Answer, TestHost, client, eventually};
 
 /// A data plane, and what a host keeps to itself.
 struct Rooms {
@@ -68,7 +67,7 @@ impl Rooms {
     }
 
     async fn call(&self, path: &str) -> Answer {
-        Answer::of(Client::new().post(format!("{}/{path}", self.base)).send().await.unwrap()).await
+        Answer::of(client().build().unwrap().post(format!("{}/{path}", self.base)).send().await.unwrap()).await
     }
 }
 

@@ -99,6 +99,7 @@ fn names_that_could_leave_their_place_are_refused() {
         assert!(Change::TenantRemoved { tenant: function() }.validate().is_err(), "{bad}");
         assert!(Change::KeyRevoked { id: function() }.validate().is_err(), "{bad}");
     }
+    assert_eq!(Change::quarantined("a", "b", 1, &"\n".repeat(1000)).validate(), Ok(()));
     let huge = BlobRef { bytes: bounds::BLOB_BYTES + 1, ..BlobRef::of(b"x") };
     assert!(huge.validate().is_err());
     assert!(
