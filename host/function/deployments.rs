@@ -122,11 +122,17 @@ pub enum UploadError {
     Name(DeployError),
 }
 
+/// A deployment that waits or is in progress: with its content, which is gone when it ends.
 struct Job {
     upload: Upload,
-    begun: Instant,
-    told: Mutex<Deployment>,
+    told: Arc<Told>,
     _charge: Charge,
+}
+
+/// What is told of a deployment, also after its end.
+struct Told {
+    begun: Instant,
+    deployment: Mutex<Deployment>,
 }
 
 /// The line of deployments, and those that ended lately.
@@ -134,13 +140,13 @@ pub struct Deployments {
     following: Arc<Following>,
     waiting: mpsc::Sender<Arc<Job>>,
     taken: Mutex<Option<mpsc::Receiver<Arc<Job>>>>,
-    remembered: Mutex<VecDeque<Arc<Job>>>,
+    remembered: Mutex<VecDeque<Arc<Told>>>,
     compilers: Arc<rayon::ThreadPool>,
 }
 
 impl Job {
     fn tell(&self, change: impl FnOnce(&mut Deployment)) {
-        change(&mut lock(&self.told));
+        change(&mut lock(&self.told.deployment));
     }
 
     fn is_at(&self, state: Progress) {
@@ -185,26 +191,26 @@ impl Deployments {
             error: None,
             took_ms: None,
         };
-        let job = Arc::new(Job { upload, begun: Instant::now(), told: Mutex::new(told.clone()), _charge: charge });
-        self.waiting.try_send(job.clone()).map_err(|error| match error {
+        let told = Arc::new(Told { begun: Instant::now(), deployment: Mutex::new(told) });
+        let job = Arc::new(Job { upload, told: told.clone(), _charge: charge });
+        self.waiting.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => UploadError::Busy,
             mpsc::error::TrySendError::Closed(_) => UploadError::Stopping,
         })?;
         let mut remembered = lock(&self.remembered);
-        while remembered
-            .front()
-            .is_some_and(|job| remembered.len() >= MAX_REMEMBERED || job.begun.elapsed() > REMEMBERED)
+        while remembered.front().is_some_and(|it| remembered.len() >= MAX_REMEMBERED || it.begun.elapsed() > REMEMBERED)
         {
             remembered.pop_front();
         }
-        remembered.push_back(job);
-        Ok(told)
+        let begun = lock(&told.deployment).clone();
+        remembered.push_back(told);
+        Ok(begun)
     }
 
     /// What is known of a deployment of this function.
     pub fn find(&self, tenant: &str, function: &str, id: &str) -> Option<Deployment> {
         let remembered = lock(&self.remembered);
-        let told = remembered.iter().map(|job| lock(&job.told).clone());
+        let told = remembered.iter().map(|told| lock(&told.deployment).clone());
         told.into_iter().find(|it| it.id == id && it.tenant == tenant && it.function == function)
     }
 
@@ -226,7 +232,7 @@ impl Deployments {
                 () = told(&mut stop) => return,
                 done = self.deploy(&runtime, &job) => done,
             };
-            let took_ms = Some(job.begun.elapsed().as_millis() as u64);
+            let took_ms = Some(job.told.begun.elapsed().as_millis() as u64);
             let (tenant, function) = job.name();
             match done {
                 Ok((revision, promoted)) => {

@@ -237,7 +237,7 @@ async fn orders_that_make_no_sense_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_function_waits_for_its_model_and_serves_once_it_is_there() {
-    let bound = "[models.identity]\nmodel = \"identity@serving\"\ninputs = { x = \"FP32[rows, 16]\" }\noutputs = { y = \"FP32[rows, 16]\" }\n";
+    let bound = "[models.model]\nmodel = \"identity@serving\"\ninputs = { x = \"FP32[rows, 16]\" }\noutputs = { y = \"FP32[rows, 16]\" }\n";
     let host = host().await;
     host.deployed("shop/identity", "?promote=true", &plugin("identity", bound), 1).await;
     let answer = host.post("/v1/functions/shop/identity", vec![0_u8; 64]).await;
