@@ -271,6 +271,11 @@ impl Host {
         format!("{}://{}", self.schemes[1], self.control)
     }
 
+    /// Whether callers must say who they are.
+    pub fn asks_for_keys(&self) -> bool {
+        self.runtime.identity().is_required()
+    }
+
     /// The way of a request without a wire before it, for callers in this process.
     pub fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
