@@ -153,7 +153,8 @@ pub async fn start_with(
 
 /// What a start would find wrong with the files that a configuration names, but for models and functions.
 pub fn check(config: &Config) -> Result<()> {
-    tls(&config.http).map(drop)
+    tls(&config.http)?;
+    Identity::check(&config.auth).context("auth.jwt")
 }
 
 /// Certificates and keys of the data plane and the control plane.

@@ -58,7 +58,7 @@ async fn serve(config: Config) -> Result<()> {
     };
     let whom = if host.asks_for_keys() { "for those who have a key" } else { "open to everybody who reaches it" };
     tracing::info!("data plane on {}, {whom}", host.data_url());
-    tracing::info!("control plane on {}, with the token of data/admin-token", host.control_url());
+    tracing::info!("control plane on {}, with the token of data/admin-token or a key", host.control_url());
     let lost = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,

@@ -18,6 +18,7 @@ use super::{
     DeployError, Deployer, Runtime, Snapshot,
     deployer::{self, Prepared, digest},
     following::{Following, told},
+    trial::Wrong,
 };
 use crate::{
     account::{Charge, Kind, OverLimit},
@@ -269,7 +270,10 @@ impl Deployments {
         job.is_at(Progress::Cases);
         let snapshot = self.snapshot(job, &prepared)?;
         for case in &manifest.cases {
-            case.run(runtime, &snapshot).await.map_err(|detail| refused("case", detail))?;
+            case.run(runtime, &snapshot).await.map_err(|wrong| match wrong {
+                Wrong::Answer(detail) => refused("case", detail),
+                Wrong::Host(detail) => refused("busy", format!("{detail}; deploy again when there is room")),
+            })?;
             job.tell(|told| told.done += 1);
         }
         job.is_at(Progress::Storing);
@@ -313,8 +317,24 @@ impl Deployments {
         let traffic = |_: Option<&FunctionState>, number| upload.promote.then(|| Split::all(number));
         let added =
             registry.add_revision(upload.author.clone(), new, traffic).await.map_err(|error| unchanged(&error))?;
-        self.following.applied(added.state.n).await;
+        let serves = self.following.applied(added.state.n).await;
+        if upload.promote {
+            self.tell_failure(job, serves);
+        }
         Ok((added.number, upload.promote))
+    }
+}
+
+impl Deployments {
+    /// A revision that is promoted and does not serve here all the same: others may have changed models meanwhile.
+    fn tell_failure(&self, job: &Job, serves: bool) {
+        let name = format!("{}/{}", job.upload.tenant, job.upload.function);
+        let reason = match self.following.failed().remove(&name) {
+            Some(reason) => format!("it has all traffic, and this host cannot serve it: {reason}"),
+            None if !serves => "it has all traffic, and this host does not serve it yet".into(),
+            None => return,
+        };
+        job.tell(|told| told.error = Some(refused("not-serving", reason)));
     }
 }
 

@@ -138,7 +138,10 @@ impl Following {
     }
 
     /// Makes what serves here what the state says.
-    async fn apply(&self, state: &State) {
+    async fn apply(&self, state: &Arc<State>) {
+        // First of all: what is brought up below is judged by it.
+        let tenants = state.clone();
+        self.deployer.allow(Arc::new(move |name| tenants.tenants.get(name).map(|tenant| tenant.settings.clone())));
         let gone: Vec<Name> = {
             let serving = lock(&self.serving);
             let idle =
@@ -150,7 +153,6 @@ impl Following {
             lock(&self.serving).remove(&name);
             tracing::info!(tenant = name.0, function = name.1, "function removed");
         }
-        self.deployer.allow(&|tenant| state.tenants.get(tenant).map(|tenant| tenant.settings.clone()));
         lock(&self.failed).retain(|name, _| state.function(&name.0, &name.1).is_some());
         let all = state.functions().map(|(tenant, name, function)| ((tenant.to_owned(), name.to_owned()), function));
         let differs = |(name, function): &(Name, &Arc<FunctionState>)| {
@@ -180,11 +182,13 @@ impl Following {
                 tracing::info!(tenant, function = short, ?revisions, "traffic switched");
             }
             Err(error) => {
-                tracing::warn!(tenant, function = short, "traffic cannot be switched on this host: {error}");
                 let mut reason = error.to_string();
                 reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
                 self.functions.refuse(tenant, short, &reason);
-                lock(&self.failed).insert(name.clone(), reason);
+                // It is tried again with every change, and told once.
+                if lock(&self.failed).insert(name.clone(), reason).is_none() {
+                    tracing::warn!(tenant, function = short, "traffic cannot be switched on this host: {error}");
+                }
             }
         }
     }
@@ -262,6 +266,8 @@ impl Following {
         });
         match change.await {
             Ok(_) => {
+                // Who lets it serve again wants it watched again.
+                suspected.health.forget();
                 self.deployer.telemetry().quarantined(tenant, function);
                 tracing::error!(tenant, function, revision, reason, "the revision was taken out of traffic");
             }
