@@ -103,8 +103,7 @@ pub async fn start_with(
         guests: (guests.handle(), config.threads.guests()),
         quarantine: config.quarantine,
     }));
-    let deployments = Deployments::new(following.clone(), config.threads.guests_niceness.into());
-    let deployments = deployments.map_err(anyhow::Error::msg).context("the thread that compiles")?;
+    let deployments = Deployments::new(following.clone());
     let (stop, stopped) = watch::channel(false);
     let mut tasks = vec![
         tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone())),

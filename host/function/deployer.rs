@@ -206,6 +206,11 @@ impl Deployer {
         self.engine.changes()
     }
 
+    /// Whether a component need not be compiled.
+    pub(super) fn is_compiled(&self, component: &[u8]) -> bool {
+        self.sandbox.is_compiled(component)
+    }
+
     /// Where everything is told.
     pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry

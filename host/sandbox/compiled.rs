@@ -72,6 +72,11 @@ impl Compiled {
         self.read(&self.path(engine, wasm)).and_then(|code| deserialize(engine, &code))
     }
 
+    /// Whether there is a file for it, good or not.
+    pub(super) fn has(&self, engine: &Engine, wasm: &[u8]) -> bool {
+        self.path(engine, wasm).is_file()
+    }
+
     /// Keeps what `wasm` was compiled to. Nothing depends on it: the next start is slower without.
     pub(super) fn keep(&self, engine: &Engine, wasm: &[u8], component: &Component) {
         let kept = component.serialize().map_err(io::Error::other).and_then(|code| {

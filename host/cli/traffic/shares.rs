@@ -144,6 +144,7 @@ pub(super) fn text(split: &Value) -> String {
         .map(|share| format!("revision {} has {}", cell(share, "revision"), percent(share["weight"].as_f64(), total)))
         .collect();
     let sticky = match (parts.len(), split["sticky"]["by"].as_str()) {
+        (2.., Some("request")) => ", the same for each method, path and query".to_owned(),
         (2.., Some("key")) => ", the same for each key".to_owned(),
         (2.., Some("header")) => format!(", the same for each {}", cell(&split["sticky"], "header")),
         _ => String::new(),
