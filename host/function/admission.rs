@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Call, InferError, InvokeError, Tenant, snapshot::Snapshot};
+use super::{AccessError, Call, InferError, InvokeError, Tenant, snapshot::Snapshot};
 use crate::{
     account::{Holder, Place},
     arrivals::Arrival,
@@ -54,6 +54,10 @@ impl Admission {
     ) -> Result<Arc<Invocation>, InvokeError> {
         let revision = &snapshot.revision;
         let tenant = &revision.owner;
+        // A grant may have been taken back since it was brought up.
+        if revision.manifest.models.values().any(|bound| !tenant.may_ask(&bound.model)) {
+            return Err(AccessError::Forbidden("its tenant may not use a model that the function is bound to").into());
+        }
         let permit = self.enter(tenant, snapshot.models.by_alias.values(), snapshot.models.missing.first())?;
         let permit = permit.with_turn(turn);
         let account = tenant.account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);

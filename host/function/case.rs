@@ -9,6 +9,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::shallow::Shallow;
+
 /// Cases that one function may have: they run one after another before it is ready.
 pub(super) const MAX_CASES: usize = 64;
 /// How far a number may be from the expected one, where a case says nothing else.
@@ -56,7 +58,7 @@ pub struct Expect {
     /// Some text in its body.
     pub contains: Option<String>,
     /// A part of its body as JSON: objects may have more members; lists have as many elements.
-    pub json: Option<Value>,
+    pub json: Option<Shallow>,
     /// How far numbers may be from those in `json`.
     pub tolerance: f64,
     /// The code of a problem, for answers that refuse.
@@ -121,7 +123,7 @@ impl Expect {
         }
         let Some(wanted) = &self.json else { return Ok(()) };
         let found = serde_json::from_slice(body).map_err(|error| format!("the body is no JSON ({error}): {shown}"))?;
-        matches(wanted, &found, self.tolerance, "")
+        matches(&wanted.0, &found, self.tolerance, "")
     }
 }
 
@@ -189,6 +191,6 @@ mod tests {
         }
         let case: Case = toml::from_str("name = \"a\"\nbody_base64 = \"YQ==\"\n[expect.json]\nx = [1, 2.5]").unwrap();
         assert_eq!((case.check(), case.content().unwrap()), (Ok(()), Bytes::from_static(b"a")));
-        assert_eq!(case.expect.json, Some(json!({ "x": [1, 2.5] })));
+        assert_eq!(case.expect.json, Some(Shallow(json!({ "x": [1, 2.5] }))));
     }
 }

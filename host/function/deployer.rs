@@ -185,6 +185,15 @@ impl Deployer {
         Ok(())
     }
 
+    /// Keeps a revision at hand that is out of traffic, likewise on the models of this moment.
+    pub(super) fn keep(&self, functions: &Functions, snapshot: Snapshot) -> Result<Snapshot, DeployError> {
+        let _together = functions.together();
+        let models = Arc::new(self.bind(&snapshot.revision.manifest)?);
+        let snapshot = Snapshot { models, ..snapshot };
+        functions.keep(&snapshot);
+        Ok(snapshot)
+    }
+
     /// The same for revisions that share a function's requests; what served before stays at hand.
     pub(super) fn publish_shares(
         &self,

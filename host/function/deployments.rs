@@ -6,11 +6,13 @@
 
 use std::{
     collections::VecDeque,
+    panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
@@ -22,7 +24,7 @@ use super::{
 };
 use crate::{
     account::{Charge, Kind, OverLimit},
-    registry::{Author, ChangeError, FunctionState, NewRevision, RegistryError, Split},
+    registry::{Author, BlobRef, ChangeError, FunctionState, NewRevision, RegistryError, Split},
 };
 
 /// Deployments that may wait; each holds its component.
@@ -30,6 +32,10 @@ const MAX_WAITING: usize = 8;
 /// Deployments that are remembered after they ended, and for how long.
 const MAX_REMEMBERED: usize = 1000;
 const REMEMBERED: Duration = Duration::from_secs(3600);
+/// What all cases of a deployment may take together: others wait.
+const TRIAL: Duration = Duration::from_secs(60);
+/// Deployments of one tenant that may wait, so that it does not keep others from theirs.
+const MAX_WAITING_OF_TENANT: usize = 4;
 /// What is said of why one was refused.
 const MAX_DETAIL_BYTES: usize = 8 << 10;
 
@@ -169,6 +175,13 @@ impl Deployments {
     /// Takes an upload into the line. What is a revision already is told as such.
     pub fn begin(&self, upload: Upload) -> Result<Deployment, UploadError> {
         deployer::names((&upload.tenant, &upload.function)).map_err(UploadError::Name)?;
+        let waits = |told: &&Arc<Told>| {
+            let told = lock(&told.deployment);
+            told.tenant == upload.tenant && !matches!(told.state, Progress::Ready | Progress::Refused)
+        };
+        if lock(&self.remembered).iter().filter(waits).count() >= MAX_WAITING_OF_TENANT {
+            return Err(UploadError::Busy);
+        }
         let owner = self.deployer().tenant(&upload.tenant);
         let bytes = (upload.manifest.len() + upload.component.len()) as u64;
         let charge = owner.account.charge(Kind::Request, bytes)?;
@@ -224,7 +237,9 @@ impl Deployments {
             let Some(job) = job else { return };
             let done = tokio::select! {
                 () = told(&mut stop) => return,
-                done = self.deploy(&runtime, &job) => done,
+                done = AssertUnwindSafe(self.deploy(&runtime, &job)).catch_unwind() => {
+                    done.unwrap_or_else(|_| Err(refused("internal", "the host's log tells more, at this moment")))
+                }
             };
             let took_ms = Some(job.told.begun.elapsed().as_millis() as u64);
             let (tenant, function) = job.name();
@@ -258,13 +273,19 @@ impl Deployments {
             // The same content again is the same revision, which was tried when it came.
             return self.store(job, digest).await;
         }
+        let new = revision(job, digest.clone());
+        self.following.registry().would_take(&upload.author, &new).map_err(|error| unchanged(&error))?;
         job.is_at(Progress::Compiling);
         let prepared = self.compile(job).await?;
         job.is_at(Progress::Cases);
         let snapshot = self.snapshot(job, &prepared)?;
+        let until = tokio::time::Instant::now() + TRIAL;
         for case in &manifest.cases {
-            case.run(runtime, &snapshot).await.map_err(|wrong| match wrong {
+            let ran = tokio::time::timeout_at(until, case.run(runtime, &snapshot)).await;
+            let slow = |_| Err(Wrong::Answer(format!("the cases took over {} s together", TRIAL.as_secs())));
+            ran.unwrap_or_else(slow).map_err(|wrong| match wrong {
                 Wrong::Answer(detail) => refused("case", detail),
+                Wrong::Later(_) => refused("busy", "the tenant's rate is used up"),
                 Wrong::Host(detail) => refused("busy", format!("{detail}; deploy again when there is room")),
             })?;
             job.tell(|told| told.done += 1);
@@ -301,10 +322,10 @@ impl Deployments {
     /// Writes content, then the record that makes a revision of it.
     async fn store(&self, job: &Job, digest: String) -> Result<(u64, bool), Refusal> {
         let (registry, upload) = (self.following.registry(), &job.upload);
-        let manifest = registry.put_blob(upload.manifest.clone().into()).await.map_err(|error| unstored(&error))?;
-        let component = registry.put_blob(upload.component.clone()).await.map_err(|error| unstored(&error))?;
-        let (tenant, function) = job.name();
-        let new = NewRevision { tenant, function, manifest, component, digest };
+        let new = revision(job, digest);
+        registry.would_take(&upload.author, &new).map_err(|error| unchanged(&error))?;
+        registry.put_blob(upload.manifest.clone().into()).await.map_err(|error| unstored(&error))?;
+        registry.put_blob(upload.component.clone()).await.map_err(|error| unstored(&error))?;
         let traffic = |_: Option<&FunctionState>, number| upload.promote.then(|| Split::all(number));
         let added =
             registry.add_revision(upload.author.clone(), new, traffic).await.map_err(|error| unchanged(&error))?;
@@ -327,6 +348,13 @@ impl Deployments {
         };
         job.tell(|told| told.error = Some(refused("not-serving", reason)));
     }
+}
+
+/// What is to be recorded.
+fn revision(job: &Job, digest: String) -> NewRevision {
+    let (tenant, function) = job.name();
+    let (manifest, component) = (BlobRef::of(job.upload.manifest.as_bytes()), BlobRef::of(&job.upload.component));
+    NewRevision { tenant, function, manifest, component, digest }
 }
 
 fn refused(code: &'static str, detail: impl Into<String>) -> Refusal {

@@ -217,10 +217,15 @@ impl Runtime {
 impl Runtime {
     /// The same, where the tenant may ask it; a model that it may not ask is none for it.
     fn granted(&self, tenant: &Tenant, name: &str, version: &str) -> Result<Arc<Model>, InvokeError> {
-        if tenant.may_ask(name) {
-            return self.model(name, version);
+        let none = || InvokeError::NoModel { detail: format!("there is no model `{}`", oip::echo(name)), known: false };
+        if !tenant.may_ask(name) {
+            return Err(none());
         }
-        Err(InvokeError::NoModel { detail: format!("there is no model `{}`", oip::echo(name)), known: false })
+        // Who may not ask all of them is not told what there is.
+        self.model(name, version).map_err(|error| match error {
+            InvokeError::NoModel { known: false, .. } if !tenant.may_ask_all() => none(),
+            error => error,
+        })
     }
 
     /// The same for who only wants to know about it.

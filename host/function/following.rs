@@ -14,7 +14,10 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, watch},
+    time::{Instant, MissedTickBehavior},
+};
 
 use super::{DeployError, Deployer, Functions, LOOK_EVERY, Revision, aside::Aside, snapshot::Snapshot};
 use crate::registry::{
@@ -27,6 +30,10 @@ const AT_ONCE: usize = 4;
 const MAX_SUSPECTS: usize = 64;
 /// How long an order waits until this host serves what it asked for.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How soon a function that could not be brought up is tried again: the store may have been away for a moment.
+const TRY_AGAIN: Duration = Duration::from_secs(10);
+/// Revisions that are brought up at once beside traffic: each holds its component meanwhile.
+const LOADS: usize = 2;
 /// What is kept of a reason, for the other hosts to read.
 const MAX_REASON_BYTES: usize = 512;
 
@@ -63,6 +70,7 @@ pub struct Following {
     applied: watch::Sender<u64>,
     /// Where components are compiled beside traffic.
     aside: Arc<Aside>,
+    loads: Semaphore,
     /// Whether what is brought up is the start's, when nobody is served yet and all cores may compile.
     starting: AtomicBool,
     suspects: mpsc::Sender<Suspect>,
@@ -81,6 +89,7 @@ impl Following {
             failed: Mutex::default(),
             applied: watch::Sender::new(0),
             aside: Arc::new(Aside::new()),
+            loads: Semaphore::new(LOADS),
             starting: AtomicBool::new(true),
             suspects,
             suspected: Mutex::new(Some(suspected)),
@@ -124,6 +133,11 @@ impl Following {
     /// Brings up what changes, until it is told to stop.
     pub async fn follow(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut changed = self.registry.subscribe();
+        // What came between the start's look and this one has been seen by nobody.
+        changed.mark_changed();
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tried = Instant::now();
         let Some(mut suspected) = lock(&self.suspected).take() else { return };
         let mut models = self.deployer.model_changes();
         loop {
@@ -134,10 +148,12 @@ impl Following {
                     Ok(()) => self.apply(&self.registry.state()).await,
                     Err(_) => return,
                 },
-                () = tokio::time::sleep(LOOK_EVERY) => {
-                    // A function may have waited for a model.
+                _ = ticks.tick() => {
+                    // A function may have waited for a model, or for the store.
                     let now = self.deployer.model_changes();
-                    if now != models && !lock(&self.failed).is_empty() {
+                    let again = now != models || tried.elapsed() > TRY_AGAIN;
+                    if again && !lock(&self.failed).is_empty() {
+                        tried = Instant::now();
                         self.apply(&self.registry.state()).await;
                     }
                     models = now;
@@ -158,20 +174,23 @@ impl Following {
         let tenants = state.clone();
         self.deployer.allow(Arc::new(move |name| tenants.tenants.get(name).map(|tenant| tenant.settings.clone())));
         let gone: Vec<Name> = {
-            let serving = lock(&self.serving);
+            let (serving, failed) = (lock(&self.serving), lock(&self.failed));
             let idle =
                 |(tenant, function): &&Name| state.function(tenant, function).is_none_or(|it| it.traffic.is_none());
-            serving.keys().filter(idle).cloned().collect()
+            serving.keys().chain(failed.keys()).filter(idle).cloned().collect()
         };
         for name in gone {
             self.functions.remove(&name.0, &name.1);
             lock(&self.serving).remove(&name);
             tracing::info!(tenant = name.0, function = name.1, "function removed");
         }
-        lock(&self.failed).retain(|name, _| state.function(&name.0, &name.1).is_some());
+        let serving = lock(&self.serving).clone();
+        let wanted = |name: &Name| state.function(&name.0, &name.1).and_then(|it| it.traffic.as_ref());
+        // What serves as it should has not failed, whatever was tried in between.
+        lock(&self.failed).retain(|name, _| wanted(name).is_some_and(|split| serving.get(name) != Some(split)));
         let all = state.functions().map(|(tenant, name, function)| ((tenant.to_owned(), name.to_owned()), function));
         let differs = |(name, function): &(Name, &Arc<FunctionState>)| {
-            function.traffic.is_some() && lock(&self.serving).get(name) != function.traffic.as_ref()
+            function.traffic.is_some() && serving.get(name) != function.traffic.as_ref()
         };
         let changed: Vec<_> = all.filter(differs).collect();
         stream::iter(changed)
@@ -230,6 +249,8 @@ impl Following {
         {
             return Ok(snapshot);
         }
+        // Never closed, and whoever waits is bounded by its order or its request.
+        let _load = self.loads.acquire().await.map_err(|error| LoadError::Internal(error.to_string()))?;
         let manifest = self.registry.blob(&record.manifest).await?;
         let component = self.registry.blob(&record.component).await?;
         let (deployer, name, number) = (self.deployer.clone(), name.clone(), record.number);
@@ -250,13 +271,14 @@ impl Following {
 
     /// A revision that is out of traffic and was asked for by number: it is brought up and kept at hand for a while.
     pub(super) async fn out_of_traffic(&self, tenant: &str, function: &str, number: &str) -> Option<Snapshot> {
-        let number = number.parse().ok()?;
+        let written = number;
+        let number: u64 = written.parse().ok().filter(|number: &u64| number.to_string() == written)?;
         let name = (tenant.to_owned(), function.to_owned());
         let record = self.registry.state().function(tenant, function)?.revisions.get(&number)?.clone();
         match self.load(&name, &record).await {
             Ok(snapshot) => {
-                self.functions.keep(&snapshot);
-                Some(snapshot)
+                // Its models may have been exchanged while it was brought up.
+                self.deployer.keep(&self.functions, snapshot).ok()
             }
             Err(error) => {
                 tracing::warn!(tenant, function, revision = number, "the revision cannot be brought up: {error}");
@@ -293,8 +315,7 @@ impl Following {
                 tracing::error!(tenant, function, revision, reason, "the revision was taken out of traffic");
             }
             Err(error) => {
-                // It may have nothing to go back to, which another deployment changes.
-                suspected.health.forget();
+                // It may have nothing to go back to, which another deployment changes: it is told of again after a while.
                 tracing::warn!(tenant, function, revision, reason, "the revision stays in traffic: {error}");
             }
         }

@@ -1,17 +1,23 @@
-//! Whether a revision's invocations trap: the latest of them, counted without a lock.
+//! Whether a revision's invocations trap: the latest of them.
 //!
-//! Owns the window and the rule. Refuses to know what becomes of a revision that traps too often.
+//! Owns the window and the rule. Refuses to know what becomes of a revision that traps too often. Nothing is counted and no
+//! lock is taken before something has trapped.
 
-use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{AcqRel, Relaxed},
+use std::{
+    collections::VecDeque,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
 
-/// Invocations that are looked at at most: a bit for each.
-const MAX_WINDOW: usize = 1024;
-const WORD: usize = 64;
+/// Invocations that are looked at at most.
+const MAX_WINDOW: u32 = 1024;
+/// Where a revision stays in traffic all the same, it is not told of again at once.
+const TOLD_AGAIN: Duration = Duration::from_secs(30);
 
 /// When a revision leaves traffic by itself.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -32,7 +38,7 @@ impl Default for Quarantine {
 impl Quarantine {
     /// Names the first setting that makes no sense.
     pub fn validate(&self) -> Result<(), String> {
-        if self.of == 0 || self.of as usize > MAX_WINDOW {
+        if self.of == 0 || self.of > MAX_WINDOW {
             return Err(format!("quarantine.of must be 1 to {MAX_WINDOW}, not {}", self.of));
         }
         if self.traps > self.of {
@@ -45,35 +51,49 @@ impl Quarantine {
 /// The latest invocations of one revision.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    window: [AtomicU64; MAX_WINDOW / WORD],
-    next: AtomicU64,
-    traps: AtomicU64,
-    told: AtomicBool,
+    /// Whether the window has a trap in it.
+    traps: AtomicBool,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    /// Whether each of the latest invocations trapped, the newest last.
+    latest: VecDeque<bool>,
+    traps: u32,
+    told: Option<Instant>,
 }
 
 impl Health {
-    /// Notes an invocation, and says once when too many have trapped.
+    /// Notes an invocation, and says when too many have trapped: once, and again after a while.
     pub(super) fn note(&self, trapped: bool, rule: Quarantine) -> bool {
-        if rule.traps == 0 || (!trapped && self.traps.load(Relaxed) == 0) {
-            // Nearly always: nothing trapped lately, and nothing has to be counted for it.
+        if rule.traps == 0 || !(trapped || self.traps.load(Relaxed)) {
             return false;
         }
-        let place = (self.next.fetch_add(1, Relaxed) % u64::from(rule.of)) as usize;
-        let (word, bit) = (&self.window[place / WORD], 1 << (place % WORD));
-        let before = if trapped { word.fetch_or(bit, AcqRel) } else { word.fetch_and(!bit, AcqRel) } & bit != 0;
-        let traps = match (before, trapped) {
-            (false, true) => self.traps.fetch_add(1, AcqRel) + 1,
-            (true, false) => self.traps.fetch_sub(1, AcqRel) - 1,
-            _ => self.traps.load(Relaxed),
-        };
-        trapped && traps >= u64::from(rule.traps) && !self.told.swap(true, AcqRel)
+        let mut window = self.window();
+        window.latest.push_back(trapped);
+        window.traps += u32::from(trapped);
+        while window.latest.len() > rule.of as usize {
+            let gone = window.latest.pop_front().unwrap_or_default();
+            window.traps -= u32::from(gone);
+        }
+        self.traps.store(window.traps > 0, Relaxed);
+        let told = window.told.is_some_and(|told| told.elapsed() < TOLD_AGAIN);
+        let too_many = trapped && window.traps >= rule.traps && !told;
+        if too_many {
+            window.told = Some(Instant::now());
+        }
+        too_many
     }
 
-    /// It stays in traffic all the same: too many may be told of again.
+    /// It left traffic: what it did before says nothing of how it does when somebody lets it serve again.
     pub(super) fn forget(&self) {
-        self.window.iter().for_each(|word| word.store(0, Relaxed));
-        self.traps.store(0, Relaxed);
-        self.told.store(false, Relaxed);
+        *self.window() = Window::default();
+        self.traps.store(false, Relaxed);
+    }
+
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -93,9 +113,29 @@ mod tests {
         assert!((0..20).all(|_| !note(false)));
         assert!(!note(true) && !note(false) && !note(true) && !note(false));
         assert!(note(true), "three of the latest ten");
-        assert!(!note(true), "told once");
+        assert!((0..20).all(|_| !note(true)), "told once");
         health.forget();
         assert!(!note(true) && !note(true) && note(true));
+    }
+
+    #[test]
+    fn threads_do_not_lose_count() {
+        let health = Health::default();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let health = &health;
+                scope.spawn(move || {
+                    for turn in 0..2000 {
+                        health.note(turn % 3 == 0, RULE);
+                        if thread == 0 && turn % 50 == 0 {
+                            health.forget();
+                        }
+                    }
+                });
+            }
+        });
+        let window = health.window();
+        assert_eq!(window.traps as usize, window.latest.iter().filter(|trapped| **trapped).count());
     }
 
     #[test]

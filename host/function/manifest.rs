@@ -16,6 +16,8 @@ const MAX_NAME_BYTES: usize = 64;
 const MAX_MODELS: usize = 16;
 /// The one protocol whose requests can be passed through.
 const OPEN_INFERENCE: &str = "oip";
+/// Requests that may wait for a place of one function: each holds its head.
+const MAX_WAITING: u64 = 1024;
 /// Keys under `[config]`, and bytes of all of them.
 const MAX_CONFIG_KEYS: usize = 256;
 const MAX_CONFIG_BYTES: usize = 64 << 10;
@@ -182,7 +184,9 @@ impl Limits {
             ("limits.max_steps", self.max_steps.into(), 1 << 16),
             ("limits.max_rows", self.max_rows, 1 << 20),
             ("limits.max_concurrency", self.max_concurrency.unwrap_or(1).into(), 1 << 20),
-            ("limits.wait_timeout_ms", self.wait_timeout_ms, host.max_timeout_ms),
+            ("limits.max_waiting", u64::from(self.max_waiting).max(1), MAX_WAITING),
+            // Where nobody waits, nobody says for how long.
+            ("limits.wait_timeout_ms", self.max_concurrency.map_or(1, |_| self.wait_timeout_ms), host.max_timeout_ms),
         ];
         match bounds.iter().find(|(_, value, most)| *value == 0 || value > most) {
             Some((key, value, most)) => {

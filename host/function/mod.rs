@@ -30,6 +30,7 @@ mod passthrough;
 mod repository;
 mod revision;
 mod runtime;
+mod shallow;
 mod snapshot;
 mod step;
 mod table;

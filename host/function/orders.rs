@@ -39,6 +39,8 @@ pub enum OrderError {
     Load { revision: u64, source: LoadError },
     #[error("{0}")]
     Registry(ChangeError),
+    #[error("the change is made, and this host cannot serve it, so what served before goes on here: {0}")]
+    NotServing(String),
     #[error("the change is made, and this host does not serve it yet: `tenon functions` tells why")]
     Late,
     #[error("no random bytes for a key")]
@@ -80,7 +82,17 @@ impl Orders {
             let (tenant, function, split) = (tenant.to_owned(), function.to_owned(), split.clone());
             Ok(Change::TrafficSet { tenant, function, split, clears_quarantine: force })
         };
-        self.change(Thing::Function, author, change).await
+        let state = self.change(Thing::Function, author, change).await?;
+        self.serves(tenant, function)?;
+        Ok(state)
+    }
+
+    /// Whether this host could bring up what it was told to.
+    fn serves(&self, tenant: &str, function: &str) -> Result<(), OrderError> {
+        match self.following.failed().remove(&format!("{tenant}/{function}")) {
+            Some(reason) => Err(OrderError::NotServing(reason)),
+            None => Ok(()),
+        }
     }
 
     /// Lets serve what served before.
@@ -89,7 +101,9 @@ impl Orders {
             there(state, tenant, function)?;
             Ok(Change::RolledBack { tenant: tenant.to_owned(), function: function.to_owned() })
         };
-        self.change(Thing::Function, author, change).await
+        let state = self.change(Thing::Function, author, change).await?;
+        self.serves(tenant, function)?;
+        Ok(state)
     }
 
     /// Takes a function away, with all its revisions.

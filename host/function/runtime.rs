@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{runtime::Handle, time::timeout_at};
+use tokio::{
+    runtime::Handle,
+    time::{timeout, timeout_at},
+};
 use tracing::Instrument;
 
 use super::{
@@ -56,6 +59,8 @@ pub struct Call {
     pub request: Request,
 }
 
+/// What bringing up a revision that is out of traffic may take of a request that asks for it by number.
+const BRING_UP: Duration = Duration::from_secs(10);
 /// What the cache has to do with answers: nothing is remembered yet.
 const CACHE: &str = "bypass";
 
@@ -217,7 +222,12 @@ impl Runtime {
 
     /// Around the story: metrics, log line, and what every answer tells. Never fails.
     pub async fn handle(&self, call: Call, body: impl Body) -> Outcome {
-        match self.find(&call).await {
+        let found = tokio::select! {
+            biased;
+            found = timeout(BRING_UP, self.find(&call)) => found.unwrap_or(Err(InvokeError::Deadline { timeout: BRING_UP })),
+            error = self.admission.cut_off() => Err(error),
+        };
+        match found {
             Ok(snapshot) => self.serve(&snapshot, call, body).await,
             Err(error) => {
                 let (result, trace) = (Err(error), call.trace);

@@ -84,6 +84,11 @@ impl Tenant {
         self.allowed.load().settings.models.as_ref().is_none_or(|granted| granted.iter().any(|it| it == name))
     }
 
+    /// Whether it may ask every model.
+    pub(super) fn may_ask_all(&self) -> bool {
+        self.allowed.load().settings.models.is_none()
+    }
+
     /// The longest body that it may send.
     pub(super) fn body_bytes(&self, limit: u64) -> u64 {
         self.allowed.load().settings.limits.body_bytes.map_or(limit, |own| own.min(limit))
@@ -121,6 +126,9 @@ impl Tenant {
     /// So many rows more in queues and on lanes.
     pub(super) fn rows(&self, count: u64) -> Result<RowsInFlight, InvokeError> {
         let most = self.allowed.load().settings.limits.rows_in_flight.unwrap_or(u64::MAX);
+        if count > most {
+            return Err(InvokeError::TooManyRows { rows: count, limit: most });
+        }
         let fits = |held: u64| held.checked_add(count).filter(|sum| *sum <= most);
         self.rows.try_update(Relaxed, Relaxed, fits).map_err(|held| InvokeError::RateLimited {
             what: format!("the tenant `{}` has {held} rows in flight and may have {most}", self.name),

@@ -1,6 +1,6 @@
 //! Sample cases as they are run: the whole way of a request, on a revision that need not be in traffic.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 
@@ -18,11 +18,23 @@ pub(super) enum Wrong {
     Answer(String),
     /// The host could not run it.
     Host(String),
+    /// Its tenant has used its rate; there is some again after this.
+    Later(Duration),
 }
 
 impl Case {
     /// Runs it on a revision that need not be in traffic; the text says what was not as expected.
     pub(super) async fn run(&self, runtime: &Runtime, snapshot: &Snapshot) -> Result<(), Wrong> {
+        loop {
+            match self.attempt(runtime, snapshot).await {
+                // Its tenant's own rate is no reason to refuse it; how long this may go on is the caller's to say.
+                Err(Wrong::Later(wait)) => tokio::time::sleep(wait).await,
+                ran => return ran,
+            }
+        }
+    }
+
+    async fn attempt(&self, runtime: &Runtime, snapshot: &Snapshot) -> Result<(), Wrong> {
         let pairs = |map: &BTreeMap<String, String>| map.iter().map(|(name, it)| (name.clone(), it.clone())).collect();
         let headers: Vec<(String, String)> = pairs(&self.headers);
         let call = Call {
@@ -50,6 +62,7 @@ impl Case {
                 let body = rejection.body.as_ref().map_or(rejection.detail.as_bytes(), |(_, bytes)| &bytes[..]);
                 Ok((rejection.status, &*rejection.code, body))
             }
+            Err(InvokeError::RateLimited { retry_after, .. }) => return Err(Wrong::Later(*retry_after)),
             // The host has no room for it, or ends: that says nothing of the function.
             Err(error) if error.fault() == Fault::Capacity && !matches!(error, InvokeError::Deadline { .. }) => {
                 return Err(Wrong::Host(format!("the case `{}` could not run: {error}", self.name)));

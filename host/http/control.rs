@@ -65,7 +65,7 @@ impl Control {
 }
 
 /// Uploads that are read at once.
-const MAX_UPLOADS: usize = 4;
+const MAX_UPLOADS: usize = 8;
 
 /// Routes of the control plane.
 pub fn router(parts: Parts) -> Router {

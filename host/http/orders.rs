@@ -56,7 +56,7 @@ pub(super) fn refused(error: &OrderError, head: &Head) -> Box<Problem> {
             Thing::Revision => "revision-not-found",
             Thing::Key => "key-not-found",
         },
-        OrderError::Conflict(_) | OrderError::Load { .. } => "conflict",
+        OrderError::Conflict(_) | OrderError::Load { .. } | OrderError::NotServing(_) => "conflict",
         OrderError::Invalid(_) => "invalid",
         OrderError::Quota(_) => "quota",
         OrderError::Registry(_) => "registry-unavailable",

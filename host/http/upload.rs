@@ -28,8 +28,8 @@ use crate::{
 const MAX_MANIFEST_BYTES: usize = 256 << 10;
 /// A digest in hexadecimal, with some room to say that it is none.
 const MAX_DIGEST_BYTES: usize = 256;
-/// What one upload may take: 64 MiB over some 2 Mbit/s.
-const UPLOAD_TIME: Duration = Duration::from_secs(300);
+/// What one upload may take: 64 MiB over some 5 Mbit/s.
+const UPLOAD_TIME: Duration = Duration::from_secs(120);
 /// What a form adds to what it carries.
 pub(super) const FORM_BYTES: usize = MAX_MANIFEST_BYTES + (64 << 10);
 
@@ -129,7 +129,10 @@ async fn read(
         match &*name {
             "manifest" => read.manifest = Some(text(bytes)?),
             "digest" => read.digest = Some(text(bytes)?),
-            _ => read.component = Some(bytes.into()),
+            _ => {
+                bytes.shrink_to_fit();
+                read.component = Some(bytes.into());
+            }
         }
     }
     let missing = |name: &str| bad(format!("the form has no field `{name}`"));

@@ -13,7 +13,9 @@ pub(super) const REASON_BYTES: usize = 512;
 pub(super) const TENANTS: usize = 10_000;
 /// Functions of all tenants together.
 pub(super) const FUNCTIONS: usize = 100_000;
-/// Functions there are or were, since the numbers of removed ones are remembered.
+/// Names of functions that one tenant may use, those of removed ones included.
+pub(super) const TENANT_NAMES: usize = 2000;
+/// Names of functions in all, those of removed ones included: their numbers are remembered.
 pub(super) const FUNCTION_NAMES: usize = 2 * FUNCTIONS;
 /// Keys of one tenant, and of the operators.
 pub(super) const KEYS_PER_TENANT: usize = 1_000;

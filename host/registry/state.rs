@@ -190,6 +190,10 @@ impl State {
         let retired = of_tenant.and_then(|functions| functions.retired.get(name)).copied();
         let known = count(|of| of.there.len() + of.retired.len());
         let full = count(|of| of.there.len()) >= bounds::FUNCTIONS;
+        if of_tenant.is_some_and(|of| retired.is_none() && of.there.len() + of.retired.len() >= bounds::TENANT_NAMES) {
+            let most = bounds::TENANT_NAMES;
+            return Err(Refused::quota(format!("the tenant `{tenant}` has used {most} names of functions")));
+        }
         if full || (retired.is_none() && known >= bounds::FUNCTION_NAMES) {
             return Err(Refused::quota("the registry holds as many functions as it can"));
         }

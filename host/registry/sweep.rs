@@ -22,11 +22,13 @@ use super::{
     error::RegistryError,
     hosts::{self, age},
     state::State,
-    store::{BLOBS, HOSTS},
+    store::{BLOBS, HOSTS, SNAPSHOTS},
 };
 
 /// Deletions in one sweep; what is left waits for the next.
 const MOST: usize = 10_000;
+/// Snapshots that stay: a damaged one gives way to the one before.
+const SNAPSHOTS_KEPT: usize = 4;
 /// Folders of the store lie this deep.
 const DEEP: usize = 2;
 
@@ -37,6 +39,8 @@ pub struct Swept {
     pub blobs: usize,
     /// Files of writes that were cut off; only in a folder.
     pub temporary: usize,
+    /// Snapshots that newer ones have made needless.
+    pub snapshots: usize,
     /// Notes of hosts that are away.
     pub hosts: usize,
 }
@@ -54,6 +58,7 @@ impl Registry {
         for entry in old.iter().filter(|entry| !named.contains(entry.location.filename().unwrap_or_default())) {
             swept.blobs += usize::from(self.delete_if_old(entry, grace).await?);
         }
+        swept.snapshots = self.drop_snapshots().await?;
         swept.hosts = self.forget_hosts().await?;
         swept.temporary = self.clear_away(grace).await?;
         Ok(swept)
@@ -81,6 +86,17 @@ impl Registry {
         let _alone = self.sweeping.write().await;
         let old = self.store.head(&entry.location).await?.is_some_and(|now| age(&now) >= grace);
         if old {
+            self.store.delete(&entry.location).await?;
+        }
+        Ok(old)
+    }
+
+    /// All but the newest: the log has everything, and one of these is enough to begin with.
+    async fn drop_snapshots(&self) -> Result<usize, RegistryError> {
+        let mut listed: Vec<ObjectMeta> = self.store.list(SNAPSHOTS).try_collect().await?;
+        listed.sort_by(|a, b| a.location.cmp(&b.location));
+        let old = listed.len().saturating_sub(SNAPSHOTS_KEPT).min(MOST);
+        for entry in &listed[..old] {
             self.store.delete(&entry.location).await?;
         }
         Ok(old)

@@ -253,7 +253,7 @@ async fn what_nothing_names_is_swept_when_it_is_old() {
     // A host that has not read the record yet reads it first.
     assert_eq!(two.state().n, 0);
     let swept = two.sweep(Duration::ZERO).await.unwrap();
-    assert_eq!(swept, Swept { blobs: 1, temporary: 2, hosts: 0 });
+    assert_eq!(swept, Swept { blobs: 1, temporary: 2, snapshots: 0, hosts: 0 });
     assert!(matches!(one.blob(&lost).await, Err(RegistryError::Missing { .. })));
     assert!(cut_off.iter().all(|file| !file.exists()));
     one.blob(&kept.component).await.unwrap();

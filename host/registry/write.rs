@@ -77,6 +77,15 @@ impl Registry {
         Ok(Added { number, existed, state })
     }
 
+    /// Whether a revision would be taken as things stand, before anything of it is stored.
+    pub fn would_take(&self, author: &Author, new: &NewRevision) -> Result<(), ChangeError> {
+        let state = self.state();
+        let (_, _, change) = addition(&state, new, &mut |_, _| None);
+        let Some(change) = change else { return Ok(()) };
+        state.apply(&Record::new(state.n.saturating_add(1), now_ms(), author, change)?)?;
+        Ok(())
+    }
+
     async fn change_if_any(
         &self,
         author: Author,

@@ -105,7 +105,9 @@ async fn call(host: Arc<Served>, done: Arc<AtomicBool>, asked: Arc<AtomicU64>) {
 #[tokio::test(flavor = "multi_thread")]
 #[allow(clippy::print_stdout, reason = "`make soak` shows what it found")]
 async fn deployments_come_and_go_under_load_and_leave_nothing_behind() {
-    let Some(process) = Alone::run("traffic::deployments_come_and_go") else { return };
+    let Some(process) = Alone::run("traffic::deployments_come_and_go_under_load_and_leave_nothing_behind") else {
+        return;
+    };
     let host = Arc::new(two_revisions().await);
     let (done, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let callers: Vec<_> = (0..8).map(|_| tokio::spawn(call(host.clone(), done.clone(), asked.clone()))).collect();

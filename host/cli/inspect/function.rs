@@ -20,6 +20,10 @@ mod case;
 #[allow(dead_code, reason = "the host uses the rest")]
 #[path = "../../function/manifest.rs"]
 mod manifest;
+#[allow(unreachable_pub, unfulfilled_lint_expectations, reason = "public and documented in the host")]
+#[allow(dead_code, reason = "the host uses the rest")]
+#[path = "../../function/shallow.rs"]
+mod shallow;
 
 use manifest::Manifest;
 
