@@ -1,13 +1,16 @@
 //! Puts the rooms together: the one file that knows all of them. [`start`] gives a host that serves, for `main` and for
 //! tests alike; [`Host::drain`] ends it without losing what was accepted.
 
+mod ending;
+mod listen;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
     runtime::{Builder, Handle, Runtime as Threads},
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 use crate::{
@@ -18,20 +21,18 @@ use crate::{
         Admission, Deployer, Deployments, Direct, Folder, Following, Functions, Identity, LOOK_EVERY, ModelControl,
         Parts, Runtime,
     },
-    http::{self, ControlParts, Server, Tls},
+    http::{self, ControlParts, Phase, Server, Tls},
     registry::Registry,
     sandbox::{Compiled, Sandbox},
     telemetry::{self, Exporting, Telemetry},
 };
 
+pub use listen::Arrival;
+
 /// Threads for blocking work of the guests' runtime (files of guests that have none, mostly idle).
 const GUEST_BLOCKING_THREADS: usize = 4;
 /// What connections may still take for their last answers once no invocation is left.
 const LAST_BYTES: Duration = Duration::from_secs(5);
-/// What the host's own tasks may take to end beyond that, all of them together.
-const LAST_TASKS: Duration = Duration::from_secs(2);
-/// What lanes may take to end beyond the time that the engine gives them.
-const LAST_LANES: Duration = Duration::from_secs(15);
 /// Open files beside connections: models, components, logs, the collector, and what libraries keep.
 const OTHER_FILES: u64 = 256;
 
@@ -45,6 +46,9 @@ pub struct Host {
     engine: Arc<Engine>,
     runtime: Arc<Runtime>,
     drain_timeout: Duration,
+    deployments: Arc<Deployments>,
+    phase: watch::Sender<Phase>,
+    planes: JoinSet<()>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     guests: Guests,
@@ -64,7 +68,12 @@ impl Drop for Guests {
 
 /// Loads models, opens both planes and serves.
 pub async fn start(config: Config) -> Result<Host> {
-    start_with(config, || Arc::new(engine::torch::Torch::default())).await
+    start_as(config, Arrival::default()).await
+}
+
+/// The same as somebody's successor, or at sockets that a supervisor opened.
+pub async fn start_as(config: Config, arrival: Arrival) -> Result<Host> {
+    start_whole(config, arrival, || Arc::new(engine::torch::Torch::default())).await
 }
 
 /// The same with another backend than libtorch as it is: a benchmark puts a clock around each batch.
@@ -72,10 +81,19 @@ pub async fn start_with(
     config: Config,
     backend: impl FnOnce() -> Arc<dyn engine::Backend> + Send + 'static,
 ) -> Result<Host> {
+    start_whole(config, Arrival::default(), backend).await
+}
+
+async fn start_whole(
+    config: Config,
+    arrival: Arrival,
+    backend: impl FnOnce() -> Arc<dyn engine::Backend> + Send + 'static,
+) -> Result<Host> {
     let (telemetry, exporting) = telemetry::start(&config.telemetry).map_err(anyhow::Error::msg)?;
     allow_open_files(&config.http);
     // Before models are loaded, which takes seconds.
     let [data_tls, control_tls] = tls(&config.http)?;
+    arrival.look(&config).await?;
     let schemes = [&data_tls, &control_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
     let engine = start_engine(config.engine.clone(), backend, telemetry.clone()).await?;
     let compiled = Compiled::open(&config.engine.data.join("compiled"))?;
@@ -120,35 +138,45 @@ pub async fn start_with(
         runtime: runtime.clone(),
         telemetry: telemetry.clone(),
         following,
-        deployments,
+        deployments: deployments.clone(),
         max_component_bytes: config.sandbox.max_component_bytes,
         loopback: config.http.control_listen.ip().is_loopback(),
     });
-    let planes = [(config.http.listen, data, data_tls), (config.http.control_listen, control, control_tls)];
-    let mut addresses = Vec::new();
-    for (address, router, tls) in planes {
-        let server = Server::bind(address, router, &config.http, tls);
-        let server = server
-            .with_context(|| format!("cannot listen on {address}; choose another with --listen or --control-listen"))?;
-        addresses.push(server.address()?);
-        tasks.push(tokio::spawn(server.run(stopped.clone(), LAST_BYTES)));
+    let (phase, _) = watch::channel(Phase::Serving);
+    let listening = arrival.sockets(&config).await?;
+    let [data_address, control_address] = listening.addresses()?;
+    let (sockets, reached) = listening.apart()?;
+    let mut planes = JoinSet::new();
+    for ((socket, router), tls) in sockets.into_iter().zip([data, control]).zip([data_tls, control_tls]) {
+        planes.spawn(Server::new(socket, router, &config.http, tls)?.run(phase.subscribe(), LAST_BYTES));
     }
-    let [data, control] = addresses[..] else { anyhow::bail!("there are two planes") };
-    let drain_timeout = config.http.drain_timeout();
-    Ok(Host {
-        data,
-        control,
+    let mut host = Host {
+        data: data_address,
+        control: control_address,
         schemes,
         admission,
         telemetry,
         engine,
         runtime,
-        drain_timeout,
+        drain_timeout: config.http.drain_timeout(),
+        deployments,
+        phase,
+        planes,
         stop,
         tasks,
         guests,
         exporting,
-    })
+    };
+    match reached.settle(&config.engine.data, host.phase.clone(), stopped).await {
+        Ok(door) => host.tasks.extend(door),
+        Err(error) => {
+            // The other goes on at the same sockets; what this one has accepted meanwhile is answered.
+            host.phase.send_replace(Phase::Leaving);
+            host.drain().await;
+            return Err(error);
+        }
+    }
+    Ok(host)
 }
 
 /// What a start would find wrong with the files that a configuration names, but for models and functions.
@@ -294,35 +322,9 @@ impl Host {
         }
     }
 
-    /// Refuses new invocations and waits, within bounds, for those in flight and for their answers to be written.
-    pub async fn drain(mut self) {
-        self.admission.drain();
-        if tokio::time::timeout(self.drain_timeout, self.admission.idle()).await.is_err() {
-            let (left, bound) = (self.telemetry.in_flight().get(), self.drain_timeout.as_millis());
-            tracing::warn!(left, "invocations were still running after {bound} ms and are ended");
-            self.admission.cut();
-            // Rows on a device may hold their places longer; their callers have been answered.
-            let _ = tokio::time::timeout(LAST_BYTES, self.admission.idle()).await;
-        }
-        // Nobody listens any more only where the tasks have ended already.
-        let _ = self.stop.send(true);
-        let until = tokio::time::Instant::now() + LAST_BYTES + LAST_TASKS;
-        for mut task in self.tasks.drain(..) {
-            // A panic in a task was printed when it happened. One that waits for something that blocks (a component that is
-            // being compiled) is left to itself.
-            if tokio::time::timeout_at(until, &mut task).await.is_err() {
-                task.abort();
-            }
-        }
-        let engine = self.engine.clone();
-        let stopping = tokio::task::spawn_blocking(move || engine.stop());
-        if tokio::time::timeout(LAST_LANES, stopping).await.is_err() {
-            tracing::warn!("lanes were still running after {} ms and are left to themselves", LAST_LANES.as_millis());
-        }
-        if let Some(exporting) = self.exporting {
-            // Last, because the last batches have only now ended.
-            exporting.end().await;
-        }
-        drop(self.guests);
+    /// Waits until another host has taken over: it accepts, this one does not any more and is to be drained.
+    pub async fn handed_over(&self) {
+        // Fails only without a sender, which this host is.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Leaving).await;
     }
 }
