@@ -61,7 +61,8 @@ impl Caller {
         // Not the token itself, which is a new one every hour.
         let mut hasher = blake3::Hasher::new();
         hasher.update(claims.tenant.as_bytes()).update(&[0]).update(claims.subject.as_bytes());
-        let by = bounded(&claims.subject);
+        // Told from keys and from the host itself, whatever a provider calls its people.
+        let by = bounded(&format!("jwt:{}", claims.subject));
         let sticky = key::KeyHash::from(hasher.finalize()).number();
         Self::Tenant(Member { tenant: claims.tenant.clone(), scopes: claims.scopes, by, sticky })
     }

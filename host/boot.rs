@@ -41,17 +41,12 @@ pub struct Host {
     data: SocketAddr,
     control: SocketAddr,
     schemes: [&'static str; 2],
-    admission: Arc<Admission>,
+    rooms: Rooms,
     telemetry: Arc<Telemetry>,
-    engine: Arc<Engine>,
-    runtime: Arc<Runtime>,
     drain_timeout: Duration,
-    deployments: Arc<Deployments>,
     phase: watch::Sender<Phase>,
     planes: JoinSet<()>,
     stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
-    guests: Guests,
     exporting: Option<Exporting>,
 }
 
@@ -92,83 +87,25 @@ async fn start_whole(
     let (telemetry, exporting) = telemetry::start(&config.telemetry).map_err(anyhow::Error::msg)?;
     allow_open_files(&config.http);
     // Before models are loaded, which takes seconds.
-    let [data_tls, control_tls] = tls(&config.http)?;
+    let tls = tls(&config.http)?;
     arrival.look(&config).await?;
-    let schemes = [&data_tls, &control_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
-    let engine = start_engine(config.engine.clone(), backend, telemetry.clone()).await?;
-    let compiled = Compiled::open(&config.engine.data.join("compiled"))?;
-    let sandbox = Sandbox::with_compiled(config.sandbox.clone(), engine.staging(), Some(compiled));
-    let sandbox = sandbox.context("the sandbox could not be set up")?;
-    let guests = guest_threads(&config.threads)?;
-    let functions = Arc::new(Functions::default());
-    let permits = sandbox.permits().clone();
-    let deployer = Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits.clone());
-    let deployer = Arc::new(deployer.with_standings(config.tenants.clone()));
-    let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
-    let account = deployer.host_account().clone();
-    telemetry.watch(account);
-    let token = Token::in_folder(&config.engine.data)?;
-    let registry = Registry::open(&config.registry, &config.engine.data).await.context("the registry")?;
-    let following = Following::new(registry.clone(), deployer.clone(), functions.clone());
-    following.bring_up().await;
-    let runtime = Arc::new(Runtime::new(Parts {
-        identity: Arc::new(Identity::new(&config.auth, token, registry.clone()).context("auth.jwt")?),
-        following: following.clone(),
-        admission: admission.clone(),
-        engine: engine.clone(),
-        models: ModelControl::new(engine.clone(), deployer.clone(), functions.clone()),
-        direct: Direct::new(config.oip.clone(), deployer.clone()),
-        guests: (guests.handle(), config.threads.guests()),
-        quarantine: config.quarantine,
-    }));
-    let deployments = Deployments::new(following.clone(), config.threads.guests_niceness.into());
-    let deployments = deployments.map_err(anyhow::Error::msg).context("the thread that compiles")?;
+    let schemes = tls.each_ref().map(|tls| if tls.is_some() { "https" } else { "http" });
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = vec![
-        tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone())),
-        tokio::spawn(registry.follow(stopped.clone())),
-        tokio::spawn(following.clone().follow(stopped.clone())),
-        tokio::spawn(deployments.clone().run(runtime.clone(), stopped.clone())),
-    ];
-    if let Some(path) = config.dev_functions.clone() {
-        tasks.push(follow(Folder::new(path, deployer, functions), stopped.clone()).await?);
-    }
-    let data = http::data_router(runtime.clone());
-    let control = http::control_router(ControlParts {
-        runtime: runtime.clone(),
-        telemetry: telemetry.clone(),
-        following,
-        deployments: deployments.clone(),
-        max_component_bytes: config.sandbox.max_component_bytes,
-        loopback: config.http.control_listen.ip().is_loopback(),
-    });
+    let engine = start_engine(config.engine.clone(), backend, telemetry.clone()).await?;
+    let rooms = Rooms::new(&config, engine, telemetry.clone(), stopped.clone()).await?;
+    let routers = rooms.routers(&config, telemetry.clone());
     let (phase, _) = watch::channel(Phase::Serving);
     let listening = arrival.sockets(&config).await?;
-    let [data_address, control_address] = listening.addresses()?;
+    let [data, control] = listening.addresses()?;
     let (sockets, reached) = listening.apart()?;
     let mut planes = JoinSet::new();
-    for ((socket, router), tls) in sockets.into_iter().zip([data, control]).zip([data_tls, control_tls]) {
+    for ((socket, router), tls) in sockets.into_iter().zip(routers).zip(tls) {
         planes.spawn(Server::new(socket, router, &config.http, tls)?.run(phase.subscribe(), LAST_BYTES));
     }
-    let mut host = Host {
-        data: data_address,
-        control: control_address,
-        schemes,
-        admission,
-        telemetry,
-        engine,
-        runtime,
-        drain_timeout: config.http.drain_timeout(),
-        deployments,
-        phase,
-        planes,
-        stop,
-        tasks,
-        guests,
-        exporting,
-    };
+    let drain_timeout = config.http.drain_timeout();
+    let mut host = Host { data, control, schemes, rooms, telemetry, drain_timeout, phase, planes, stop, exporting };
     match reached.settle(&config.engine.data, host.phase.clone(), stopped).await {
-        Ok(door) => host.tasks.extend(door),
+        Ok(door) => host.rooms.tasks.extend(door),
         Err(error) => {
             // The other goes on at the same sockets; what this one has accepted meanwhile is answered.
             host.phase.send_replace(Phase::Leaving);
@@ -179,9 +116,82 @@ async fn start_whole(
     Ok(host)
 }
 
+/// Everything that serves, before anybody can reach it.
+struct Rooms {
+    admission: Arc<Admission>,
+    engine: Arc<Engine>,
+    runtime: Arc<Runtime>,
+    following: Arc<Following>,
+    deployments: Arc<Deployments>,
+    tasks: Vec<JoinHandle<()>>,
+    guests: Guests,
+}
+
+impl Rooms {
+    /// Brings functions up, and begins to follow whatever may change.
+    async fn new(
+        config: &Config,
+        engine: Arc<Engine>,
+        telemetry: Arc<Telemetry>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<Self> {
+        let compiled = Compiled::open(&config.engine.data.join("compiled"))?;
+        let sandbox = Sandbox::with_compiled(config.sandbox.clone(), engine.staging(), Some(compiled));
+        let sandbox = sandbox.context("the sandbox could not be set up")?;
+        let guests = guest_threads(&config.threads)?;
+        let functions = Arc::new(Functions::default());
+        let permits = sandbox.permits().clone();
+        let deployer = Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits.clone());
+        let deployer = Arc::new(deployer.with_standings(config.tenants.clone()));
+        let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
+        let account = deployer.host_account().clone();
+        telemetry.watch(account);
+        let token = Token::in_folder(&config.engine.data)?;
+        let registry = Registry::open(&config.registry, &config.engine.data).await.context("the registry")?;
+        let following = Following::new(registry.clone(), deployer.clone(), functions.clone());
+        following.bring_up().await;
+        let runtime = Arc::new(Runtime::new(Parts {
+            identity: Arc::new(Identity::new(&config.auth, token, registry.clone()).context("auth.jwt")?),
+            following: following.clone(),
+            admission: admission.clone(),
+            engine: engine.clone(),
+            models: ModelControl::new(engine.clone(), deployer.clone(), functions.clone()),
+            direct: Direct::new(config.oip.clone(), deployer.clone()),
+            guests: (guests.handle(), config.threads.guests()),
+            quarantine: config.quarantine,
+        }));
+        let deployments = Deployments::new(following.clone());
+        let mut tasks = vec![
+            tokio::spawn(telemetry::follow(telemetry, stopped.clone())),
+            tokio::spawn(registry.follow(stopped.clone())),
+            tokio::spawn(following.clone().follow(stopped.clone())),
+            tokio::spawn(deployments.clone().run(runtime.clone(), stopped.clone())),
+        ];
+        if let Some(path) = config.dev_functions.clone() {
+            tasks.push(follow(Folder::new(path, deployer, functions), stopped).await?);
+        }
+        Ok(Self { admission, engine, runtime, following, deployments, tasks, guests })
+    }
+
+    /// What both planes answer with.
+    fn routers(&self, config: &Config, telemetry: Arc<Telemetry>) -> [http::Router; 2] {
+        let data = http::data_router(self.runtime.clone());
+        let control = http::control_router(ControlParts {
+            runtime: self.runtime.clone(),
+            telemetry,
+            following: self.following.clone(),
+            deployments: self.deployments.clone(),
+            max_component_bytes: config.sandbox.max_component_bytes,
+            loopback: config.http.control_listen.ip().is_loopback(),
+        });
+        [data, control]
+    }
+}
+
 /// What a start would find wrong with the files that a configuration names, but for models and functions.
 pub fn check(config: &Config) -> Result<()> {
-    tls(&config.http).map(drop)
+    tls(&config.http)?;
+    Identity::check(&config.auth).context("auth.jwt")
 }
 
 /// Certificates and keys of the data plane and the control plane.
@@ -299,9 +309,14 @@ impl Host {
         format!("{}://{}", self.schemes[1], self.control)
     }
 
+    /// Whether callers must say who they are.
+    pub fn asks_for_keys(&self) -> bool {
+        self.rooms.runtime.identity().is_required()
+    }
+
     /// The way of a request without a wire before it, for callers in this process.
     pub fn runtime(&self) -> &Arc<Runtime> {
-        &self.runtime
+        &self.rooms.runtime
     }
 
     /// All metrics of this host.
@@ -311,11 +326,11 @@ impl Host {
 
     /// Waits until a device is lost, which mostly never happens, and tells why: then this process must end.
     pub async fn lost(&self) -> String {
-        if !self.engine.can_be_lost() {
+        if !self.rooms.engine.can_be_lost() {
             return std::future::pending().await;
         }
         loop {
-            if let Some(why) = self.engine.lost() {
+            if let Some(why) = self.rooms.engine.lost() {
                 return why;
             }
             tokio::time::sleep(LOOK_EVERY).await;

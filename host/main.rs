@@ -66,8 +66,9 @@ async fn serve(config: Config, arrival: boot::Arrival) -> Result<()> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    tracing::info!("data plane on {}, open to everybody who reaches it", host.data_url());
-    tracing::info!("control plane on {}, with the token of data/admin-token", host.control_url());
+    let whom = if host.asks_for_keys() { "for those who have a key" } else { "open to everybody who reaches it" };
+    tracing::info!("data plane on {}, {whom}", host.data_url());
+    tracing::info!("control plane on {}, with the token of data/admin-token or a key", host.control_url());
     let end = tokio::select! {
         _ = terminate.recv() => End::Asked,
         _ = interrupt.recv() => End::Asked,

@@ -24,13 +24,13 @@ impl Host {
         if *self.phase.borrow() == Phase::Leaving {
             self.leave(until).await;
         }
-        self.admission.drain();
-        if timeout_at(until, self.admission.idle()).await.is_err() {
+        self.rooms.admission.drain();
+        if timeout_at(until, self.rooms.admission.idle()).await.is_err() {
             let (left, bound) = (self.telemetry.in_flight().get(), self.drain_timeout.as_millis());
             tracing::warn!(left, "invocations were still running after {bound} ms and are ended");
-            self.admission.cut();
+            self.rooms.admission.cut();
             // Rows on a device may hold their places longer; their callers have been answered.
-            let _ = tokio::time::timeout(LAST_BYTES, self.admission.idle()).await;
+            let _ = tokio::time::timeout(LAST_BYTES, self.rooms.admission.idle()).await;
         }
         self.phase.send_replace(Phase::Ending);
         // Nobody listens any more only where the tasks have ended already.
@@ -39,14 +39,14 @@ impl Host {
         if timeout_at(until, ended(&mut self.planes)).await.is_err() {
             self.planes.abort_all();
         }
-        for mut task in self.tasks.drain(..) {
+        for mut task in self.rooms.tasks.drain(..) {
             // A panic in a task was printed when it happened. One that waits for something that blocks (a component that is
             // being compiled) is left to itself.
             if timeout_at(until, &mut task).await.is_err() {
                 task.abort();
             }
         }
-        let engine = self.engine.clone();
+        let engine = self.rooms.engine.clone();
         let stopping = tokio::task::spawn_blocking(move || engine.stop());
         if tokio::time::timeout(LAST_LANES, stopping).await.is_err() {
             tracing::warn!("lanes were still running after {} ms and are left to themselves", LAST_LANES.as_millis());
@@ -55,14 +55,14 @@ impl Host {
             // Last, because the last batches have only now ended.
             exporting.end().await;
         }
-        drop(self.guests);
+        drop(self.rooms.guests);
     }
 
     /// Waits for callers to go to the host that accepts now, and for deployments that this one has begun.
     async fn leave(&mut self, until: Instant) {
         let left = async {
             ended(&mut self.planes).await;
-            while self.deployments.in_progress() {
+            while self.rooms.deployments.in_progress() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };

@@ -29,7 +29,7 @@ pub(crate) struct FunctionsFlags {
     control: ControlFlags,
 }
 
-const EMPTY: &str = "no functions. Deploy one with `tenon deploy`, or start the host with `tenon serve --dev-functions DIR`,\n\
+const EMPTY: &str = "no function serves. Promote a revision with `tenon promote`, deploy one with `tenon deploy`, or start the host with `tenon serve --dev-functions DIR`,\n\
     where DIR/<tenant>/<function>/ holds function.toml and the component; `make demo` lays one out.";
 
 /// Runs the command.

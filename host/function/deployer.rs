@@ -9,11 +9,12 @@ use super::{
     Config, Functions, Manifest, ManifestError, Revision, Tenant, Tenants, Traffic, binding,
     manifest::is_name,
     snapshot::{Models, Snapshot},
+    tenants::Said,
 };
 use crate::{
     account::Account,
     engine::{Engine, EngineError, Model, ModelReference, Version},
-    registry::{Sticky, TenantSettings},
+    registry::Sticky,
     sandbox::{Plugin, Refusal, Sandbox, TextModel, Tokenizers},
     telemetry::Telemetry,
     tenant::Standing,
@@ -205,14 +206,19 @@ impl Deployer {
         self.engine.changes()
     }
 
+    /// Whether a component need not be compiled.
+    pub(super) fn is_compiled(&self, component: &[u8]) -> bool {
+        self.sandbox.is_compiled(component)
+    }
+
     /// Where everything is told.
     pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
     }
 
     /// What tenants may use from now on.
-    pub(super) fn allow(&self, settings: &dyn Fn(&str) -> Option<TenantSettings>) {
-        self.tenants.allow(settings);
+    pub(super) fn allow(&self, said: Said) {
+        self.tenants.allow(said);
     }
 
     /// What is known of a tenant.

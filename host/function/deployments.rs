@@ -18,6 +18,7 @@ use super::{
     DeployError, Deployer, Runtime, Snapshot,
     deployer::{self, Prepared, digest},
     following::{Following, told},
+    trial::Wrong,
 };
 use crate::{
     account::{Charge, Kind, OverLimit},
@@ -141,7 +142,6 @@ pub struct Deployments {
     waiting: mpsc::Sender<Arc<Job>>,
     taken: Mutex<Option<mpsc::Receiver<Arc<Job>>>>,
     remembered: Mutex<VecDeque<Arc<Told>>>,
-    compilers: Arc<rayon::ThreadPool>,
 }
 
 impl Job {
@@ -159,17 +159,11 @@ impl Job {
 }
 
 impl Deployments {
-    /// Deploys to what `following` follows. `niceness` is how far the compiling thread stands back.
-    pub fn new(following: Arc<Following>, niceness: i32) -> Result<Arc<Self>, String> {
-        let stand_back = move |_| {
-            // Where it is not allowed, compiling only runs as others do.
-            let _ = rustix::process::nice(niceness);
-        };
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).thread_name(|_| "compiler".into());
-        let compilers = pool.start_handler(stand_back).build().map_err(|error| error.to_string())?;
+    /// Deploys to what `following` follows.
+    pub fn new(following: Arc<Following>) -> Arc<Self> {
         let (waiting, taken) = mpsc::channel(MAX_WAITING);
         let (taken, remembered) = (Mutex::new(Some(taken)), Mutex::default());
-        Ok(Arc::new(Self { following, waiting, taken, remembered, compilers: Arc::new(compilers) }))
+        Arc::new(Self { following, waiting, taken, remembered })
     }
 
     /// Takes an upload into the line. What is a revision already is told as such.
@@ -275,7 +269,10 @@ impl Deployments {
         job.is_at(Progress::Cases);
         let snapshot = self.snapshot(job, &prepared)?;
         for case in &manifest.cases {
-            case.run(runtime, &snapshot).await.map_err(|detail| refused("case", detail))?;
+            case.run(runtime, &snapshot).await.map_err(|wrong| match wrong {
+                Wrong::Answer(detail) => refused("case", detail),
+                Wrong::Host(detail) => refused("busy", format!("{detail}; deploy again when there is room")),
+            })?;
             job.tell(|told| told.done += 1);
         }
         job.is_at(Progress::Storing);
@@ -289,12 +286,10 @@ impl Deployments {
     }
 
     async fn compile(&self, job: &Arc<Job>) -> Result<Prepared, Refusal> {
-        let (deployer, compilers, job) = (self.deployer().clone(), self.compilers.clone(), job.clone());
+        let (deployer, aside, job) = (self.deployer().clone(), self.following.aside().clone(), job.clone());
         let compile = move || {
-            let upload = &job.upload;
-            // All that wasmtime does side by side is done by the threads of this pool, of which there is one.
-            compilers
-                .install(|| deployer.prepare((&upload.tenant, &upload.function), &upload.manifest, &upload.component))
+            let Upload { tenant, function, manifest, component, .. } = &job.upload;
+            aside.run(|| deployer.prepare((tenant, function), manifest, component))
         };
         let prepared = tokio::task::spawn_blocking(compile).await;
         let prepared = prepared.map_err(|panicked| refused("internal", panicked.to_string()))?;
@@ -319,8 +314,24 @@ impl Deployments {
         let traffic = |_: Option<&FunctionState>, number| upload.promote.then(|| Split::all(number));
         let added =
             registry.add_revision(upload.author.clone(), new, traffic).await.map_err(|error| unchanged(&error))?;
-        self.following.applied(added.state.n).await;
+        let serves = self.following.applied(added.state.n).await;
+        if upload.promote {
+            self.tell_failure(job, serves);
+        }
         Ok((added.number, upload.promote))
+    }
+}
+
+impl Deployments {
+    /// A revision that is promoted and does not serve here all the same: others may have changed models meanwhile.
+    fn tell_failure(&self, job: &Job, serves: bool) {
+        let name = format!("{}/{}", job.upload.tenant, job.upload.function);
+        let reason = match self.following.failed().remove(&name) {
+            Some(reason) => format!("it has all traffic, and this host cannot serve it: {reason}"),
+            None if !serves => "it has all traffic, and this host does not serve it yet".into(),
+            None => return,
+        };
+        job.tell(|told| told.error = Some(refused("not-serving", reason)));
     }
 }
 

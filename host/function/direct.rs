@@ -223,6 +223,19 @@ impl Runtime {
         Err(InvokeError::NoModel { detail: format!("there is no model `{}`", oip::echo(name)), known: false })
     }
 
+    /// The same for who only wants to know about it.
+    pub(super) fn model_for(&self, caller: &Caller, name: &str, version: &str) -> Result<Arc<Model>, InvokeError> {
+        match caller.tenant() {
+            Some(tenant) => self.granted(&self.direct.deployer.tenant(tenant), name, version),
+            None => self.model(name, version),
+        }
+    }
+
+    /// Whether a caller may ask a model, and so know about it.
+    pub(super) fn may_ask(&self, caller: &Caller, model: &str) -> bool {
+        caller.tenant().is_none_or(|tenant| self.direct.deployer.tenant(tenant).may_ask(model))
+    }
+
     /// A model by its name and version, empty for the one that serves.
     pub(super) fn model(&self, name: &str, version: &str) -> Result<Arc<Model>, InvokeError> {
         let reference = if version.is_empty() { name.to_owned() } else { format!("{name}@{version}") };

@@ -6,14 +6,17 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::{mpsc, watch};
 
-use super::{DeployError, Deployer, Functions, LOOK_EVERY, Revision, snapshot::Snapshot};
+use super::{DeployError, Deployer, Functions, LOOK_EVERY, Revision, aside::Aside, snapshot::Snapshot};
 use crate::registry::{
     Author, Change, FunctionState, HostNote, Refused, Registry, RegistryError, RevisionRecord, Split, State,
 };
@@ -58,6 +61,10 @@ pub struct Following {
     failed: Mutex<BTreeMap<Name, String>>,
     /// The number of the last record whose outcome serves.
     applied: watch::Sender<u64>,
+    /// Where components are compiled beside traffic.
+    aside: Arc<Aside>,
+    /// Whether what is brought up is the start's, when nobody is served yet and all cores may compile.
+    starting: AtomicBool,
     suspects: mpsc::Sender<Suspect>,
     suspected: Mutex<Option<mpsc::Receiver<Suspect>>>,
 }
@@ -73,6 +80,8 @@ impl Following {
             serving: Mutex::default(),
             failed: Mutex::default(),
             applied: watch::Sender::new(0),
+            aside: Arc::new(Aside::new()),
+            starting: AtomicBool::new(true),
             suspects,
             suspected: Mutex::new(Some(suspected)),
         })
@@ -86,6 +95,11 @@ impl Following {
     /// What is brought up with.
     pub(super) fn deployer(&self) -> &Arc<Deployer> {
         &self.deployer
+    }
+
+    /// Where components are compiled beside traffic.
+    pub(super) fn aside(&self) -> &Arc<Aside> {
+        &self.aside
     }
 
     /// What serves.
@@ -104,6 +118,7 @@ impl Following {
     /// Brings up everything that the registry says at this moment.
     pub async fn bring_up(&self) {
         self.apply(&self.registry.state()).await;
+        self.starting.store(false, Relaxed);
     }
 
     /// Brings up what changes, until it is told to stop.
@@ -138,7 +153,10 @@ impl Following {
     }
 
     /// Makes what serves here what the state says.
-    async fn apply(&self, state: &State) {
+    async fn apply(&self, state: &Arc<State>) {
+        // First of all: what is brought up below is judged by it.
+        let tenants = state.clone();
+        self.deployer.allow(Arc::new(move |name| tenants.tenants.get(name).map(|tenant| tenant.settings.clone())));
         let gone: Vec<Name> = {
             let serving = lock(&self.serving);
             let idle =
@@ -150,7 +168,6 @@ impl Following {
             lock(&self.serving).remove(&name);
             tracing::info!(tenant = name.0, function = name.1, "function removed");
         }
-        self.deployer.allow(&|tenant| state.tenants.get(tenant).map(|tenant| tenant.settings.clone()));
         lock(&self.failed).retain(|name, _| state.function(&name.0, &name.1).is_some());
         let all = state.functions().map(|(tenant, name, function)| ((tenant.to_owned(), name.to_owned()), function));
         let differs = |(name, function): &(Name, &Arc<FunctionState>)| {
@@ -180,11 +197,13 @@ impl Following {
                 tracing::info!(tenant, function = short, ?revisions, "traffic switched");
             }
             Err(error) => {
-                tracing::warn!(tenant, function = short, "traffic cannot be switched on this host: {error}");
                 let mut reason = error.to_string();
                 reason.truncate(reason.floor_char_boundary(MAX_REASON_BYTES));
                 self.functions.refuse(tenant, short, &reason);
-                lock(&self.failed).insert(name.clone(), reason);
+                // It is tried again with every change, and told once.
+                if lock(&self.failed).insert(name.clone(), reason).is_none() {
+                    tracing::warn!(tenant, function = short, "traffic cannot be switched on this host: {error}");
+                }
             }
         }
     }
@@ -214,10 +233,16 @@ impl Following {
         let manifest = self.registry.blob(&record.manifest).await?;
         let component = self.registry.blob(&record.component).await?;
         let (deployer, name, number) = (self.deployer.clone(), name.clone(), record.number);
+        let aside = (!self.starting.load(Relaxed)).then(|| self.aside.clone());
         let deploy = move || {
             let manifest = std::str::from_utf8(&manifest)
                 .map_err(|_| DeployError::File { file: "function.toml".into(), reason: "is not UTF-8".into() })?;
-            deployer.deploy((&name.0, &name.1, number), manifest, &component)
+            let deploy = || deployer.deploy((&name.0, &name.1, number), manifest, &component);
+            // What only has to be loaded does not stand in line with what is compiled.
+            match aside.filter(|_| !deployer.is_compiled(&component)) {
+                Some(aside) => aside.run(deploy),
+                None => deploy(),
+            }
         };
         let deployed = tokio::task::spawn_blocking(deploy).await;
         Ok(deployed.map_err(|panicked| LoadError::Internal(panicked.to_string()))??)
@@ -262,6 +287,8 @@ impl Following {
         });
         match change.await {
             Ok(_) => {
+                // Who lets it serve again wants it watched again.
+                suspected.health.forget();
                 self.deployer.telemetry().quarantined(tenant, function);
                 tracing::error!(tenant, function, revision, reason, "the revision was taken out of traffic");
             }

@@ -77,6 +77,11 @@ impl Identity {
         Ok(Self { required: config.required, operator, registry, tokens })
     }
 
+    /// What a start would find wrong with the files that a configuration names.
+    pub fn check(config: &AuthConfig) -> Result<(), jwt::KeysError> {
+        config.jwt.clone().map_or(Ok(()), |jwt| Verifier::load(jwt, SystemTime::now()).map(drop))
+    }
+
     /// Whether callers must say who they are.
     pub fn is_required(&self) -> bool {
         self.required

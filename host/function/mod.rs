@@ -4,6 +4,7 @@
 //! caller is a [`Call`] and a [`Body`]), wasmtime and libtorch. The story of a request is [`Runtime::invoke`].
 
 mod admission;
+mod aside;
 mod attached;
 mod binding;
 mod body;

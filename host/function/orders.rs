@@ -73,6 +73,7 @@ impl Orders {
         author: Author,
     ) -> Result<Arc<State>, OrderError> {
         split.validate().map_err(OrderError::Invalid)?;
+        let split = split.reduced();
         self.can_serve((tenant, function), &split).await?;
         let change = |state: &State| {
             there(state, tenant, function)?;

@@ -199,8 +199,14 @@ impl Overview {
         Some(found.history.iter().rev().take(limit).cloned().collect())
     }
 
-    /// The hosts that follow the registry, as they last said.
-    pub async fn hosts(&self) -> Result<Vec<HostView>, RegistryError> {
+    /// Why the registry's state may be behind; nothing while all is well.
+    pub fn trouble(&self) -> Option<String> {
+        self.following.registry().health()
+    }
+
+    /// The hosts that follow the registry, as they last said. A tenant is told of its own functions alone.
+    pub async fn hosts(&self, tenant: Option<&str>) -> Result<Vec<HostView>, RegistryError> {
+        let its_own = |function: &str| tenant.is_none_or(|tenant| function.split('/').next() == Some(tenant));
         let registry = self.following.registry();
         let view = |note: HostStatus| HostView {
             own: note.host == registry.host(),
@@ -208,7 +214,7 @@ impl Overview {
             name: note.name,
             applied: note.applied,
             at_ms: note.at_ms,
-            failed: note.failed,
+            failed: note.failed.into_iter().filter(|(function, _)| its_own(function)).collect(),
         };
         Ok(registry.hosts().await?.into_iter().map(view).collect())
     }

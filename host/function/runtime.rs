@@ -147,9 +147,8 @@ impl Runtime {
 
     /// Those of them that a caller may ask.
     pub fn models_for(&self, caller: &Caller) -> Vec<ModelListing> {
-        let tenant = caller.tenant().map(|tenant| self.following.deployer().tenant(tenant));
         let mut models = self.models();
-        models.retain(|model| tenant.as_ref().is_none_or(|tenant| tenant.may_ask(model.name())));
+        models.retain(|model| self.may_ask(caller, model.name()));
         models
     }
 

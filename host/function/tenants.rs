@@ -177,50 +177,110 @@ impl Tenant {
 }
 
 /// All tenants that were seen.
-#[derive(Debug)]
 pub struct Tenants {
     host: Arc<Account>,
     memory_bytes: u64,
     /// What the configuration says of some, where the registry says nothing.
     standings: BTreeMap<String, Standing>,
+    /// What was said last of all tenants, seen or not.
+    said: Mutex<Option<Said>>,
     seen: Mutex<HashMap<String, Arc<Tenant>>>,
+}
+
+/// What tenants may use, by their names.
+pub(super) type Said = Arc<dyn Fn(&str) -> Option<TenantSettings> + Send + Sync>;
+
+impl std::fmt::Debug for Tenants {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        to.debug_struct("Tenants").field("seen", &self.seen).finish_non_exhaustive()
+    }
 }
 
 impl Tenants {
     /// None yet; each may hold `memory_bytes` of what the host may.
     pub fn new(host: Arc<Account>, memory_bytes: u64, standings: BTreeMap<String, Standing>) -> Self {
-        Self { host, memory_bytes, standings, seen: Mutex::default() }
+        Self { host, memory_bytes, standings, said: Mutex::default(), seen: Mutex::default() }
     }
 
     /// The tenant of this name.
     pub fn get(&self, name: &str) -> Arc<Tenant> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || {
-            let settings = self.by_default(name);
-            let standing = Standing { weight: settings.weight, exclusive: settings.exclusive };
-            Arc::new(Tenant {
+            let allowed = Allowed {
+                standing: Standing::default(),
+                settings: TenantSettings::default(),
+                requests: None,
+                cpu: None,
+            };
+            let tenant = Tenant {
                 name: name.into(),
                 account: self.host.child(Holder::Tenant, self.memory_bytes),
                 places: Places::default(),
                 rows: Arc::default(),
-                allowed: ArcSwap::from_pointee(Allowed { standing, settings, requests: None, cpu: None }),
+                allowed: ArcSwap::from_pointee(allowed),
                 lines: Mutex::default(),
-            })
+            };
+            tenant.allow(self.settings(name), self.memory_bytes);
+            Arc::new(tenant)
         };
         seen.entry(name.to_owned()).or_insert_with(make).clone()
     }
 
-    fn by_default(&self, name: &str) -> TenantSettings {
-        let Standing { weight, exclusive } = self.standings.get(name).copied().unwrap_or_default();
-        TenantSettings { weight, exclusive, ..TenantSettings::default() }
+    /// What a tenant may use: as was said of it, else as the configuration says.
+    fn settings(&self, name: &str) -> TenantSettings {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        said.and_then(|said| said(name)).unwrap_or_else(|| {
+            let Standing { weight, exclusive } = self.standings.get(name).copied().unwrap_or_default();
+            TenantSettings { weight, exclusive, ..TenantSettings::default() }
+        })
     }
 
     /// What tenants may use from now on; those that are not named may use what anybody may.
-    pub(super) fn allow(&self, settings: &dyn Fn(&str) -> Option<TenantSettings>) {
+    pub(super) fn allow(&self, said: Said) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
         let seen: Vec<_> = self.seen.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for tenant in seen {
-            let settings = settings(&tenant.name).unwrap_or_else(|| self.by_default(&tenant.name));
-            tenant.allow(settings, self.memory_bytes);
+            tenant.allow(self.settings(&tenant.name), self.memory_bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Said {
+        let settings: TenantSettings = serde_json::from_str(text).unwrap();
+        Arc::new(move |name| (name == "shop").then(|| settings.clone()))
+    }
+
+    #[test]
+    fn what_is_said_holds_for_tenants_seen_before_and_after() {
+        let standings = BTreeMap::from([("other".to_owned(), Standing { weight: 3.0, exclusive: true })]);
+        let tenants = Tenants::new(Account::host(1000), 500, standings);
+        let before = tenants.get("other");
+        tenants.allow(settings(r#"{"weight":2,"models":["m"],"limits":{"memory_bytes":100,"requests_per_second":1}}"#));
+        let shop = tenants.get("shop");
+        assert_eq!((shop.standing().weight, shop.account.limit_bytes()), (2.0, 100));
+        assert!(shop.may_ask("m@3") && !shop.may_ask("n@serving"));
+        assert!(shop.request(Instant::now()).is_ok() && shop.request(Instant::now()).is_err());
+        assert_eq!((before.standing().weight, before.account.limit_bytes()), (3.0, 500));
+        // Said anew, the bucket stays as empty as it is.
+        tenants.allow(settings(r#"{"limits":{"memory_bytes":5000,"requests_per_second":1}}"#));
+        assert_eq!((shop.standing().weight, shop.account.limit_bytes()), (1.0, 500), "never more than a host gives");
+        assert!(shop.may_ask("n") && shop.request(Instant::now()).is_err());
+        tenants.allow(Arc::new(|_| None));
+        assert!(shop.request(Instant::now()).is_ok());
+    }
+
+    #[test]
+    fn rows_in_flight_are_counted_until_they_are_dropped() {
+        let tenants = Tenants::new(Account::host(1000), 500, BTreeMap::new());
+        tenants.allow(settings(r#"{"limits":{"rows_in_flight":4}}"#));
+        let shop = tenants.get("shop");
+        let held = shop.rows(3).unwrap();
+        assert!(shop.rows(2).is_err() && shop.rows(1).is_ok());
+        drop(held);
+        assert!(shop.rows(4).is_ok() && shop.rows(u64::MAX).is_err());
     }
 }

@@ -5,11 +5,24 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{Body, Call, InvokeError, Runtime, Snapshot, case::Case};
-use crate::{access::Caller, invocation::Request, telemetry::TraceContext, tenant::Priority};
+use crate::{
+    access::Caller,
+    invocation::{Fault, Request},
+    telemetry::TraceContext,
+    tenant::Priority,
+};
+
+/// Why a case did not pass.
+pub(super) enum Wrong {
+    /// The answer is not the expected one.
+    Answer(String),
+    /// The host could not run it.
+    Host(String),
+}
 
 impl Case {
     /// Runs it on a revision that need not be in traffic; the text says what was not as expected.
-    pub(super) async fn run(&self, runtime: &Runtime, snapshot: &Snapshot) -> Result<(), String> {
+    pub(super) async fn run(&self, runtime: &Runtime, snapshot: &Snapshot) -> Result<(), Wrong> {
         let pairs = |map: &BTreeMap<String, String>| map.iter().map(|(name, it)| (name.clone(), it.clone())).collect();
         let headers: Vec<(String, String)> = pairs(&self.headers);
         let call = Call {
@@ -30,14 +43,21 @@ impl Case {
                 ..Request::default()
             },
         };
-        let outcome = runtime.serve(snapshot, call, Whole(Some(self.content()?))).await;
+        let outcome = runtime.serve(snapshot, call, Whole(Some(self.content().map_err(Wrong::Answer)?))).await;
         let answer = match &outcome.result {
             Ok(response) => Ok((response.status, "", &response.body[..])),
-            Err(InvokeError::Rejected(rejection)) => Ok((rejection.status, &*rejection.code, &[][..])),
+            Err(InvokeError::Rejected(rejection)) => {
+                let body = rejection.body.as_ref().map_or(rejection.detail.as_bytes(), |(_, bytes)| &bytes[..]);
+                Ok((rejection.status, &*rejection.code, body))
+            }
+            // The host has no room for it, or ends: that says nothing of the function.
+            Err(error) if error.fault() == Fault::Capacity && !matches!(error, InvokeError::Deadline { .. }) => {
+                return Err(Wrong::Host(format!("the case `{}` could not run: {error}", self.name)));
+            }
             Err(error) => Err(format!("there was no answer: {error}")),
         };
         let met = answer.and_then(|answer| self.expect.meets(answer));
-        met.map_err(|wrong| format!("the case `{}`: {wrong}", self.name))
+        met.map_err(|wrong| Wrong::Answer(format!("the case `{}`: {wrong}", self.name)))
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
 
 pub(super) struct Control {
     runtime: Arc<Runtime>,
-    telemetry: Arc<Telemetry>,
+    pub(super) telemetry: Arc<Telemetry>,
     started: Instant,
     loopback: bool,
     pub(super) orders: Orders,
@@ -173,7 +173,7 @@ async fn metrics(State(control): State<Arc<Control>>) -> Response<Body> {
 }
 
 async fn figures(State(control): State<Arc<Control>>) -> Response<Body> {
-    Json(health::figures(&control.runtime, &control.telemetry, control.started.elapsed())).into_response()
+    Json(health::figures(&control, control.started.elapsed())).into_response()
 }
 
 /// Why a model batches as it does: `?version=3`, or the one that serves.

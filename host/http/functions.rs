@@ -202,8 +202,12 @@ pub(super) async fn remove(
 }
 
 /// The hosts that follow the registry.
-pub(super) async fn hosts(State(control): State<Arc<Control>>, Extension(head): Extension<Head>) -> Response<Body> {
-    match control.overview.hosts().await {
+pub(super) async fn hosts(
+    State(control): State<Arc<Control>>,
+    Extension(head): Extension<Head>,
+    Extension(caller): Extension<Caller>,
+) -> Response<Body> {
+    match control.overview.hosts(caller.tenant()).await {
         Ok(hosts) => answered(document(&json!({ "hosts": hosts }))),
         Err(error) => Problem::new("registry-unavailable", error.to_string(), &head.id).into_response(),
     }

@@ -28,6 +28,8 @@ mod upload;
 
 use std::{net::SocketAddr, time::Duration};
 
+/// What answers on a plane.
+pub use axum::Router;
 pub use control::{Parts as ControlParts, router as control_router};
 pub use data::router as data_router;
 pub use server::{Phase, Server, listen};

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Extension, Json,
     body::{Body, Bytes},
-    extract::{FromRequest as _, Multipart, Path, RawQuery, State, rejection::PathRejection},
+    extract::{FromRequest as _, Multipart, Path, State, rejection::PathRejection},
     http::{Request, Response, StatusCode, header},
     response::IntoResponse as _,
 };
@@ -47,12 +47,11 @@ pub(super) async fn begin(
     Extension(head): Extension<Head>,
     Extension(caller): Extension<Caller>,
     name: Name,
-    RawQuery(query): RawQuery,
     request: Request<Body>,
 ) -> Response<Body> {
     let begin = async || {
         let (tenant, function) = named(name, &head)?;
-        let query = incoming::query(query.as_deref().unwrap_or_default());
+        let query = incoming::query(request.uri().query().unwrap_or_default());
         let asked = |wanted: &str| query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
         let promote = match asked("promote").as_deref() {
             None | Some("false") => false,
@@ -87,7 +86,9 @@ fn refusal(error: &UploadError, head: &Head) -> Box<Problem> {
         UploadError::Name(_) => "invalid",
     };
     let mut problem = Problem::new(code, error.to_string(), &head.id);
-    problem.comes_again();
+    if matches!(error, UploadError::Busy | UploadError::Memory(_) | UploadError::Stopping) {
+        problem.comes_again();
+    }
     Box::new(problem)
 }
 

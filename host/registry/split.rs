@@ -53,6 +53,13 @@ impl Split {
         Self { shares: vec![Share { revision, weight: 1 }], sticky: Sticky::None }
     }
 
+    /// The same with the smallest weights that say it, so that what serves alike is alike.
+    pub fn reduced(mut self) -> Self {
+        let common = self.shares.iter().fold(0, |common, share| gcd(common, share.weight)).max(1);
+        self.shares.iter_mut().for_each(|share| share.weight /= common);
+        self
+    }
+
     /// The revisions' numbers.
     pub fn revisions(&self) -> impl Iterator<Item = u64> + '_ {
         self.shares.iter().map(|share| share.revision)
@@ -103,6 +110,10 @@ impl Split {
     }
 }
 
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
 fn is_header(name: &str) -> bool {
     let allowed = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
     (1..=HEADER_BYTES).contains(&name.len()) && name.bytes().all(allowed)
@@ -129,6 +140,14 @@ mod tests {
             let sticky = Sticky::Header { header: name.to_owned() };
             assert!(Split { sticky, ..Split::all(1) }.validate().is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn what_serves_alike_is_alike() {
+        assert_eq!(split(&[(1, 100)]).reduced(), Split::all(1));
+        assert_eq!(split(&[(1, 90), (2, 10)]).reduced(), split(&[(1, 9), (2, 1)]));
+        assert_eq!(split(&[(1, 3), (2, 2)]).reduced(), split(&[(1, 3), (2, 2)]));
+        assert_eq!(split(&[(1, 0)]).reduced().validate(), split(&[(1, 0)]).validate(), "refused as it is");
     }
 
     #[test]

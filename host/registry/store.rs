@@ -5,6 +5,7 @@
 //! new folders up to the first that was there. What it cannot know is whether a folder that it finds was synced by
 //! whoever made it and died: so all folders are made and synced here, before anything is written.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::{
     fs, io,
     path::{Path as FilePath, PathBuf},
@@ -151,6 +152,8 @@ fn prepare(folder: &FilePath) -> io::Result<()> {
     for first in 0..=u8::MAX {
         fs::create_dir_all(blobs.join(format!("{first:02x}")))?;
     }
+    // Manifests may say what others on the machine should not read.
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     // An empty parent is the working folder.
     let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(FilePath::new("."));
     let grandparent = parent.parent().filter(|parent| !parent.as_os_str().is_empty());

@@ -72,6 +72,11 @@ impl Compiled {
         self.read(&self.path(engine, wasm)).and_then(|code| deserialize(engine, &code))
     }
 
+    /// Whether there is a file for it, good or not.
+    pub(super) fn has(&self, engine: &Engine, wasm: &[u8]) -> bool {
+        self.path(engine, wasm).is_file()
+    }
+
     /// Keeps what `wasm` was compiled to. Nothing depends on it: the next start is slower without.
     pub(super) fn keep(&self, engine: &Engine, wasm: &[u8], component: &Component) {
         let kept = component.serialize().map_err(io::Error::other).and_then(|code| {
@@ -178,13 +183,14 @@ impl Hasher for Blake3 {
 mod tests {
     use super::*;
 
-    const EMPTY: &str = "(component)";
+    /// A component with nothing in it: the magic number and the version of the form.
+    const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";
 
     /// Whether the component is in the folder; if not, it is put there.
     fn came_from(compiled: &Compiled, engine: &Engine) -> bool {
-        let found = compiled.find(engine, EMPTY.as_bytes()).is_some();
+        let found = compiled.find(engine, EMPTY).is_some();
         if !found {
-            compiled.keep(engine, EMPTY.as_bytes(), &Component::new(engine, EMPTY).unwrap());
+            compiled.keep(engine, EMPTY, &Component::new(engine, EMPTY).unwrap());
         }
         found
     }

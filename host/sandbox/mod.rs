@@ -139,6 +139,11 @@ impl Sandbox {
         Ok(Plugin::new(self.clone(), self.compiler.compile(wasm, passthrough, self.compiled.as_ref())?))
     }
 
+    /// Whether a component need not be compiled: loading it is quick.
+    pub fn is_compiled(&self, wasm: &[u8]) -> bool {
+        self.compiled.as_ref().is_some_and(|compiled| compiled.has(self.compiler.engine(), wasm))
+    }
+
     /// One permit for each slot of the pool: whoever holds one gets an instance without waiting.
     pub fn permits(&self) -> &Arc<Semaphore> {
         &self.permits

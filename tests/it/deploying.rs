@@ -152,3 +152,9 @@ pub fn form(content: &Content, digest: Option<&str>) -> Vec<u8> {
     form.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
     form
 }
+
+/// All files below a folder.
+pub fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}

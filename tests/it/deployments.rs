@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    deploying::{Content, answer_of, form, plugin, stamped},
+    deploying::{Content, answer_of, files, form, plugin, stamped},
     support::{Served, TestHost},
 };
 
@@ -169,16 +169,11 @@ async fn bad_content_is_refused_with_its_own_reason_and_nothing_is_kept() {
     }
     assert_eq!(host.control("/admin/v1/functions").await.json()["functions"], json!([]));
     let registry = host.folder.path().join("data/registry");
-    let blobs = walk(&registry.join("blobs"));
+    let blobs = files(&registry.join("blobs"));
     assert!(blobs.is_empty(), "{blobs:?}");
-    let compiled = walk(&host.folder.path().join("data/compiled"));
+    let compiled = files(&host.folder.path().join("data/compiled"));
     assert!(compiled.iter().all(|file| file.ends_with("key")), "{compiled:?}");
     host.all_back_to_zero().await;
-}
-
-fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,6 +16,7 @@ mod support;
 
 mod absurd;
 mod bad_requests;
+mod balanced;
 mod batching;
 mod bounds;
 mod control;
@@ -44,6 +45,7 @@ mod oip;
 mod overload;
 mod process;
 mod quotas;
+mod s3;
 mod shared_store;
 mod sharing;
 mod soak;

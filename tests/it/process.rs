@@ -151,7 +151,8 @@ async fn a_second_signal_ends_at_once() {
     let mut stuck = Raw::connect(&process.data).await;
     stuck.send(b"POST /v1/functions/test/probe/echo HTTP/1.1\r\nhost: t\r\ncontent-length: 10\r\n\r\n01234").await;
     let ready = format!("{}/health/ready", process.data);
-    let status = async || reqwest::get(&ready).await.map(|answer| answer.status().as_u16()).ok();
+    let client = client().build().unwrap();
+    let status = async || client.get(&ready).send().await.map(|answer| answer.status().as_u16()).ok();
     eventually("the host is ready", async || status().await == Some(200)).await;
     process.signal("TERM");
     eventually("the host drains", async || status().await == Some(503)).await;

@@ -69,8 +69,13 @@ async fn deployments_at_the_same_time_get_different_numbers() {
         numbers.sort_unstable();
         assert_eq!(numbers, [2 * round + 1, 2 * round + 2]);
     }
-    let listed = one.control(&format!("/admin/v1/functions/{FUNCTION}/revisions")).await.json();
-    assert_eq!(listed["revisions"].as_array().unwrap().len(), 10);
+    for host in [&one, &two] {
+        eventually("it knows all of them", async || {
+            let listed = host.control(&format!("/admin/v1/functions/{FUNCTION}/revisions")).await.json();
+            listed["revisions"].as_array().unwrap().len() == 10
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,14 +11,24 @@ use std::{
 use serde_json::json;
 
 use crate::{
+    alone::Alone,
     deploying::{answer_of, plugin, stamped},
     support::{Served, TestHost, eventually},
 };
 
 const FUNCTION: &str = "shop/stamp";
-/// `make soak` does more.
-const SWAPS: u64 = 20;
+/// As many here as variables of these names say, more in `make soak`.
+const SWAPS: (&str, u64) = ("SWAPS", 20);
+const CYCLES: (&str, u64) = ("DEPLOY_CYCLES", 20);
 const CALLERS: usize = 16;
+/// What a change may add to the log.
+const MAX_RECORD_BYTES: u64 = 4 << 10;
+/// What so many deployments may leave behind in memory: pools and allocators fill.
+const FLAT_BYTES: u64 = 24 << 20;
+
+fn wanted((name, count): (&str, u64)) -> u64 {
+    std::env::var(name).map_or(count, |count| count.parse().unwrap())
+}
 
 async fn two_revisions() -> Served {
     let host = TestHost::new().start().await;
@@ -67,7 +77,7 @@ async fn swaps_under_load_fail_nobody_and_take_effect_at_once() {
     let host = Arc::new(two_revisions().await);
     let (done, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let callers: Vec<_> = (0..CALLERS).map(|_| tokio::spawn(call(host.clone(), done.clone(), asked.clone()))).collect();
-    for swap in 0..SWAPS {
+    for swap in 0..wanted(SWAPS) {
         let revision = 2 - swap % 2;
         assert_eq!(host.traffic(FUNCTION, &[(revision, 1)]).await.status, 200);
         // Whoever asks after the answer meets the new one.
@@ -90,6 +100,49 @@ async fn call(host: Arc<Served>, done: Arc<AtomicBool>, asked: Arc<AtomicU64>) {
         assert_eq!(answer.text(), answer_of(answer.header("x-tenon-revision").parse().unwrap()));
         asked.fetch_add(1, SeqCst);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[allow(clippy::print_stdout, reason = "`make soak` shows what it found")]
+async fn deployments_come_and_go_under_load_and_leave_nothing_behind() {
+    let Some(process) = Alone::run("traffic::deployments_come_and_go") else { return };
+    let host = Arc::new(two_revisions().await);
+    let (done, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let callers: Vec<_> = (0..8).map(|_| tokio::spawn(call(host.clone(), done.clone(), asked.clone()))).collect();
+    let cycles = wanted(CYCLES);
+    let mut settled = 0;
+    for cycle in 0..cycles {
+        let number = cycle + 3;
+        host.deployed(FUNCTION, "?promote=true", &stamped(number), number).await;
+        assert_eq!(host.stamp(FUNCTION).await.text(), answer_of(number));
+        let back = format!("/admin/v1/functions/{FUNCTION}/rollback");
+        assert_eq!(host.asks("POST", &back, None, &host.token()).await.status, 200);
+        // Where memory is kept for revisions out of traffic there are as many as will ever be.
+        if cycle == cycles / 2 {
+            settled = process.resident_bytes();
+        }
+    }
+    done.store(true, SeqCst);
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let grown = process.resident_bytes().saturating_sub(settled);
+    let data = host.folder.path().join("data");
+    let registry = tenon_host::registry::Registry::open(&Default::default(), &data).await.unwrap();
+    registry.sweep(std::time::Duration::ZERO).await.unwrap();
+    let kept = registry.state().function("shop", "stamp").unwrap().revisions.len();
+    let blobs = crate::deploying::files(&data.join("registry/blobs")).len();
+    let log = crate::deploying::files(&data.join("registry/log"));
+    let largest = log.iter().map(|file| file.metadata().unwrap().len()).max().unwrap();
+    println!(
+        "{cycles} cycles, {} asked: {} KiB more resident, {blobs} blobs of {kept} revisions, {largest} bytes a change",
+        asked.load(SeqCst),
+        grown >> 10
+    );
+    assert!(blobs <= kept + 1, "{blobs} blobs of {kept} revisions, which share a manifest");
+    assert!(largest <= MAX_RECORD_BYTES, "{largest}");
+    assert!(grown < FLAT_BYTES, "{grown}");
+    host.all_back_to_zero().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -142,7 +142,7 @@ fn a_good_token_of_each_kind_says_who_it_is() {
     }
     assert_eq!(verifier.verify(RSA_TOKEN, now()).as_ref(), Ok(&expected));
     let caller = crate::access::Caller::of_claims(&expected);
-    assert_eq!((caller.tenant(), caller.by()), (Some("shop"), "ann"));
+    assert_eq!((caller.tenant(), caller.by()), (Some("shop"), "jwt:ann"));
     assert_eq!(caller.sticky(), crate::access::Caller::of_claims(&Claims { expires: later(9), ..expected }).sticky());
 }
 

@@ -129,6 +129,9 @@ fn told(name: &Name, deployment: &Value, promote: bool) -> Result<(), Stop> {
         }
         Some("ready") => {
             output::line(&printable(&format!("{name} revision {revision} is ready{}", aside(deployment))))?;
+            if deployment["error"].is_object() {
+                return Err(refusal(deployment).into());
+            }
             let next = match (deployment["promoted"] == true, promote) {
                 (true, _) => {
                     format!("it has all traffic: try `tenon invoke {name}`, go back with `tenon rollback {name}`")

@@ -14,8 +14,8 @@ use crate::output::{self, MISSING, cell};
 use crate::target::Name;
 use crate::times::{self, Patience};
 
-/// Hosts tell of themselves every few seconds.
-const SILENCE_MS_MAX: u64 = 30_000;
+/// Hosts tell of themselves every 30 s, and one that says nothing for 90 s is not listed any more.
+const SILENCE_MS_MAX: u64 = 95_000;
 
 /// Flags of whoever waits.
 #[derive(Args, Debug)]

@@ -77,7 +77,8 @@ pub(crate) struct TrafficFlags {
     /// Revisions and their weights; what is not named gets nothing
     #[arg(long, value_name = "REVISION=WEIGHT,…", value_parser = Shares::parse)]
     set: Option<Shares>,
-    /// What always meets the same revision: nothing (request), a caller's key, or a header's value (header:NAME)
+    /// What always meets the same revision: nothing (none), the same request (request: method, path and query), a
+    /// caller's key (key), or a header's value (header:NAME)
     #[arg(long, value_name = "BY", value_parser = Sticky::parse)]
     sticky: Option<Sticky>,
     /// Even revisions that were put in quarantine

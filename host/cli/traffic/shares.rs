@@ -14,9 +14,9 @@ use crate::output::{MISSING, cell};
 use crate::target::Name;
 
 /// As large as a weight may be; shares are told in percent.
-const WEIGHT_MAX: u64 = 1_000_000;
+const WEIGHT_MAX: u64 = 10_000;
 /// Revisions that share the traffic of one function.
-const SHARES_MAX: usize = 100;
+const SHARES_MAX: usize = 4;
 const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A revision by number, or the newest one.
@@ -33,6 +33,7 @@ pub(super) struct Shares(Vec<(Revision, u64)>);
 /// What always meets the same revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sticky {
+    None,
     Request,
     Key,
     Header(HeaderName),
@@ -112,19 +113,21 @@ impl Shares {
 }
 
 impl Sticky {
-    /// Reads `request`, `key` or `header:NAME`.
+    /// Reads `none`, `request`, `key` or `header:NAME`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         match (text, text.strip_prefix("header:")) {
+            ("none", _) => Ok(Self::None),
             ("request", _) => Ok(Self::Request),
             ("key", _) => Ok(Self::Key),
             (_, Some(name)) => name.parse().map(Self::Header).map_err(|error| format!("`{name}`: {error}")),
-            _ => Err("write request, key or header:NAME".to_owned()),
+            _ => Err("write none, request, key or header:NAME".to_owned()),
         }
     }
 
     /// As the host takes it.
     pub(super) fn as_json(&self) -> Value {
         match self {
+            Self::None => json!({ "by": "none" }),
             Self::Request => json!({ "by": "request" }),
             Self::Key => json!({ "by": "key" }),
             Self::Header(name) => json!({ "by": "header", "header": name.as_str() }),
@@ -141,6 +144,7 @@ pub(super) fn text(split: &Value) -> String {
         .map(|share| format!("revision {} has {}", cell(share, "revision"), percent(share["weight"].as_f64(), total)))
         .collect();
     let sticky = match (parts.len(), split["sticky"]["by"].as_str()) {
+        (2.., Some("request")) => ", the same for each method, path and query".to_owned(),
         (2.., Some("key")) => ", the same for each key".to_owned(),
         (2.., Some("header")) => format!(", the same for each {}", cell(&split["sticky"], "header")),
         _ => String::new(),

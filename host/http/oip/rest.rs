@@ -83,12 +83,22 @@ async fn ready(State(open): Here, Extension(head): Extension<Head>) -> Response<
     }
 }
 
-async fn metadata(State(open): Here, Extension(head): Extension<Head>, named: Named) -> Response<Body> {
-    told(open.runtime.model_metadata(&named.model, &named.version).map(Json), &head)
+async fn metadata(
+    State(open): Here,
+    Extension(head): Extension<Head>,
+    Extension(caller): Extension<Caller>,
+    named: Named,
+) -> Response<Body> {
+    told(open.runtime.model_metadata(&caller, &named.model, &named.version).map(Json), &head)
 }
 
-async fn model_ready(State(open): Here, Extension(head): Extension<Head>, named: Named) -> Response<Body> {
-    match open.runtime.model_ready(&named.model, &named.version) {
+async fn model_ready(
+    State(open): Here,
+    Extension(head): Extension<Head>,
+    Extension(caller): Extension<Caller>,
+    named: Named,
+) -> Response<Body> {
+    match open.runtime.model_ready(&caller, &named.model, &named.version) {
         Ok(true) => Json(json!({ "name": named.model, "ready": true })).into_response(),
         Ok(false) => refusal(Problem::new("model-unavailable", "the model does not serve", &head.id)),
         Err(error) => refusal(Problem::of(&error, &head.id)),
@@ -145,9 +155,14 @@ async fn said(body: Body, head: &Head) -> Result<Said, Refused> {
     said.map_err(|error| Box::new(Problem::new("bad-request", error.to_string(), &head.id)))
 }
 
-async fn index(State(open): Here, Extension(head): Extension<Head>, request: Request) -> Response<Body> {
+async fn index(
+    State(open): Here,
+    Extension(head): Extension<Head>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response<Body> {
     match said(request.into_body(), &head).await {
-        Ok(said) => Json(open.runtime.repository_index(said.ready)).into_response(),
+        Ok(said) => Json(open.runtime.repository_index(&caller, said.ready)).into_response(),
         Err(problem) => refusal(*problem),
     }
 }
