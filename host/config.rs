@@ -59,6 +59,9 @@ pub struct Flags {
     /// Folder of functions, `<tenant>/<function>/function.toml`, loaded again when they change
     #[arg(long, value_name = "DIR", env = "TENON_DEV_FUNCTIONS")]
     pub dev_functions: Option<PathBuf>,
+    /// Take over from the host that serves from the same data folder, once this one is ready
+    #[arg(long)]
+    pub handover: bool,
     /// Check the configuration and stop
     #[arg(long)]
     pub check: bool,

@@ -1,6 +1,6 @@
 //! The host, as a map. Knowledge flows inward: `boot` knows every room; `http` knows `function`; `function` knows
-//! `sandbox`, `engine` and `registry`, which do not know each other; all speak the shared vocabulary, which knows no room.
-//! `tests/layers.rs` holds this order.
+//! `sandbox`, `engine` and `registry`, which do not know each other; `handover` knows none of them; all speak the shared
+//! vocabulary, which knows no room. `tests/layers.rs` holds this order.
 
 pub mod boot;
 pub mod config;
@@ -11,6 +11,7 @@ pub mod http;
 pub mod function;
 
 pub mod engine;
+pub mod handover;
 pub mod registry;
 pub mod sandbox;
 

@@ -40,6 +40,10 @@ pub(crate) struct ServeFlags {
     /// Serve functions from DIR/<tenant>/<function>/, and again when they change
     #[arg(long, value_name = "DIR")]
     pub(crate) dev_functions: Option<PathBuf>,
+    /// Take over from the host that serves from the same data folder: load everything, get its sockets, and
+    /// let it finish; no request is refused
+    #[arg(long)]
+    pub(crate) handover: bool,
     /// Load the configuration, say what is wrong with it, and stop
     #[arg(long)]
     pub(crate) check: bool,
@@ -64,8 +68,8 @@ impl ServeFlags {
         for (flag, value) in [("--listen", &self.listen), ("--control-listen", &self.control_listen)] {
             arguments.extend(value.iter().flat_map(|value| [flag.into(), value.into()]));
         }
-        if self.check {
-            arguments.push("--check".into());
+        for (flag, given) in [("--handover", self.handover), ("--check", self.check)] {
+            arguments.extend(given.then(|| flag.into()));
         }
         arguments.extend(self.further.iter().cloned());
         arguments
@@ -146,9 +150,11 @@ mod tests {
 
     #[test]
     fn flags_reach_the_host_as_they_were_given() {
-        let given = ["serve", "--listen", "127.0.0.1:0", "--models", "m", "--check", "--", "--new-flag", "x"];
+        let given =
+            ["serve", "--listen", "127.0.0.1:0", "--models", "m", "--check", "--handover", "--", "--new-flag", "x"];
         let arguments = Line::parse_from(given).flags.arguments();
-        assert_eq!(arguments, ["--models", "m", "--listen", "127.0.0.1:0", "--check", "--new-flag", "x"]);
+        let expected = ["--models", "m", "--listen", "127.0.0.1:0", "--handover", "--check", "--new-flag", "x"];
+        assert_eq!(arguments, expected);
         assert!(Line::parse_from(["serve"]).flags.arguments().is_empty());
     }
 

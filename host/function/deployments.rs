@@ -221,6 +221,12 @@ impl Deployments {
         told.into_iter().find(|it| it.id == id && it.tenant == tenant && it.function == function)
     }
 
+    /// Whether some wait or are in progress.
+    pub fn in_progress(&self) -> bool {
+        let remembered = lock(&self.remembered);
+        remembered.iter().any(|told| lock(&told.deployment).took_ms.is_none())
+    }
+
     fn deployer(&self) -> &Arc<Deployer> {
         self.following.deployer()
     }

@@ -26,6 +26,8 @@ pub(super) fn figures(control: &Control, uptime: Duration) -> Value {
         "registry": { "trouble": control.overview.trouble() },
         "draining": runtime.admission().is_draining(),
         "version": env!("CARGO_PKG_VERSION"),
+        // During a handover two processes answer here.
+        "pid": std::process::id(),
         "uptime_s": uptime.as_secs(),
         "invocations_in_flight": telemetry.in_flight().get(),
         "host_memory_bytes": held,

@@ -28,9 +28,11 @@ mod upload;
 
 use std::{net::SocketAddr, time::Duration};
 
+/// What answers on a plane.
+pub use axum::Router;
 pub use control::{Parts as ControlParts, router as control_router};
 pub use data::router as data_router;
-pub use server::Server;
+pub use server::{Phase, Server, listen};
 pub use tls::{Tls, TlsError, TlsFiles};
 
 /// Addresses and limits of both planes.

@@ -31,6 +31,7 @@ mod exporter;
 mod figures;
 mod folder;
 mod fuzz;
+mod handover;
 mod hang_up;
 mod hostile;
 mod http_2;

@@ -11,7 +11,7 @@ use tenon_host::{
     config::Config,
     engine::{Engine, torch::Torch},
     function::{Admission, Deployer, Direct, Folder, Following, Functions, Identity, ModelControl, Parts, Runtime},
-    http::{self, Server},
+    http::{self, Phase, Server},
     registry::Registry,
     sandbox::Sandbox,
     telemetry::Telemetry,
@@ -30,7 +30,7 @@ struct Rooms {
     engine: Arc<Engine>,
     telemetry: Arc<Telemetry>,
     /// The port is closed when it is gone.
-    _stop: watch::Sender<bool>,
+    _stop: watch::Sender<Phase>,
     _folder: TempDir,
 }
 
@@ -59,10 +59,11 @@ impl Rooms {
         }));
         Folder::new(config.dev_functions.unwrap(), deployer, functions).look().unwrap();
         let router = http::data_router(runtime);
-        let server = Server::bind(config.http.listen, router, &config.http, None).unwrap();
-        let base = format!("http://{}/v1/functions/test", server.address().unwrap());
-        let (stop, stopped) = watch::channel(false);
-        tokio::spawn(server.run(stopped, Duration::ZERO));
+        let listener = http::listen(config.http.listen, &config.http).unwrap();
+        let base = format!("http://{}/v1/functions/test", listener.local_addr().unwrap());
+        let server = Server::new(listener, router, &config.http, None).unwrap();
+        let (stop, phase) = watch::channel(Phase::Serving);
+        tokio::spawn(server.run(phase, Duration::ZERO));
         Self { base, engine, telemetry, _stop: stop, _folder: folder }
     }
 
