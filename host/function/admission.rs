@@ -59,7 +59,8 @@ impl Admission {
         let account = tenant.account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
         let names = (tenant.name.clone(), revision.function.clone());
         let invocation = Invocation::new(call.id.clone(), names, deadline, account).with_permit(permit);
-        let invocation = invocation.of_revision(revision.number).ranked(tenant.standing(), call.priority);
+        let invocation =
+            invocation.of_revision(revision.number, revision.log.clone()).ranked(tenant.standing(), call.priority);
         Ok(Arc::new(invocation.traced(call.trace, record)))
     }
 
