@@ -24,6 +24,8 @@ pub struct Admission {
     permits: Arc<Semaphore>,
     places: usize,
     draining: AtomicBool,
+    /// The same for those who wait for it: each invocation asks, and a load is what that may cost.
+    drain: watch::Sender<bool>,
     cut: watch::Sender<bool>,
     retry_after: Duration,
     telemetry: Arc<Telemetry>,
@@ -37,6 +39,7 @@ impl Admission {
             permits,
             places,
             draining: AtomicBool::new(false),
+            drain: watch::Sender::new(false),
             cut: watch::Sender::new(false),
             retry_after,
             telemetry,
@@ -63,7 +66,8 @@ impl Admission {
         let account = tenant.account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
         let names = (tenant.name.clone(), revision.function.clone());
         let invocation = Invocation::new(call.id.clone(), names, deadline, account).with_permit(permit);
-        let invocation = invocation.of_revision(revision.number).ranked(tenant.standing(), call.priority);
+        let invocation =
+            invocation.of_revision(revision.number, revision.log.clone()).ranked(tenant.standing(), call.priority);
         Ok(Arc::new(invocation.traced(call.trace, record)))
     }
 
@@ -127,6 +131,7 @@ impl Admission {
     /// Refuses everything from now on; what is in flight goes on.
     pub fn drain(&self) {
         self.draining.store(true, SeqCst);
+        self.drain.send_replace(true);
     }
 
     /// Whether the host is stopping.
@@ -144,6 +149,18 @@ impl Admission {
         // Fails only if the sender were gone, and it is here.
         let _ = self.cut.subscribe().wait_for(|cut| *cut).await;
         InvokeError::Draining { retry_after: self.retry_after }
+    }
+
+    /// Waits until the host drains and nothing is in flight any more, or what is has been ended: from then on no guest says
+    /// anything.
+    pub async fn over(&self) {
+        // Neither fails: the senders are here.
+        let _ = self.drain.subscribe().wait_for(|drain| *drain).await;
+        let mut cut = self.cut.subscribe();
+        tokio::select! {
+            () = self.idle() => {}
+            _ = cut.wait_for(|cut| *cut) => {}
+        }
     }
 
     /// Waits until no invocation holds a place. Ends only when they do: the caller bounds it.

@@ -97,7 +97,7 @@ impl Runtime {
     /// Asks a model without a function between. Never fails.
     pub async fn infer(&self, mut asked: Asked, body: impl Body) -> Outcome {
         let (function, asker) = (&self.direct.function, self.direct.asker(&asked.caller));
-        let serving = Serving { tenant: &asker.tenant.name, function, revision: 0, metrics: &asker.metrics };
+        let serving = Serving { tenant: &asker.tenant.name, function, revision: 0, metrics: &asker.metrics, log: None };
         let id = asked.id.clone();
         let arrival = Arrival { id: &id, method: "POST", arrived: asked.arrived, trace: &mut asked.trace };
         let mut ending = Ending::of(serving, arrival, self.telemetry());

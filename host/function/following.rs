@@ -196,6 +196,9 @@ impl Following {
         stream::iter(changed)
             .for_each_concurrent(AT_ONCE, async |(name, function)| self.switch(&name, function).await)
             .await;
+        // After everything has a log that serves here, so that what is removed next is known to have been there.
+        let logs = self.deployer.telemetry().guest_logs();
+        logs.settle(|tenant, function| state.function(tenant, function).is_some());
         self.applied.send_if_modified(|applied| std::mem::replace(applied, state.n) < state.n);
         self.announce();
     }

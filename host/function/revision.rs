@@ -15,7 +15,13 @@ use super::{
     health::Health,
     line::Line,
 };
-use crate::{account::Used, engine::Model, invocation::Invocation, sandbox::Plugin, telemetry::FunctionMetrics};
+use crate::{
+    account::Used,
+    engine::Model,
+    invocation::Invocation,
+    sandbox::Plugin,
+    telemetry::{FunctionLog, FunctionMetrics},
+};
 
 /// The immutable content of one deployment of a function.
 pub struct Revision {
@@ -33,6 +39,8 @@ pub struct Revision {
     pub(super) config: Arc<BTreeMap<String, String>>,
     pub(super) plugin: Arc<Plugin>,
     pub(super) metrics: FunctionMetrics,
+    /// What its guests say and how they fail.
+    pub(super) log: Arc<FunctionLog>,
     pub(super) owner: Arc<Tenant>,
     /// Where invocations wait that come beyond `limits.max_concurrency`.
     pub(super) line: Option<Arc<Line>>,
@@ -119,6 +127,7 @@ impl Revision {
             digest: prepared.digest.clone(),
             config: Arc::new(manifest.config.clone()),
             metrics: of.telemetry().function(tenant, function),
+            log: of.telemetry().guest_logs().of(tenant, function),
             line: owner.line(function, &manifest),
             owner,
             health: Health::default(),

@@ -11,6 +11,7 @@ use prometheus::{
 
 use super::{
     device::{DeviceGauges, DeviceMemory},
+    guest_log::GuestLogs,
     handles::{FunctionMetrics, ModelMetrics, OUTCOMES, Outcome},
     labels::{Labels, counters, gauges, histograms, register},
     otlp::Exporter,
@@ -43,6 +44,7 @@ pub struct Telemetry {
     /// Where spans go, and the share of traces that is sampled.
     pub(super) tracing: Option<(Exporter, f64)>,
     pub(super) slow: Option<SlowLog>,
+    pub(super) guest_logs: Arc<GuestLogs>,
     pub(super) windows: Windows,
     pub(super) exports: Exports,
     invocations: IntCounterVec,
@@ -135,6 +137,7 @@ impl Telemetry {
             exports: Exports::new(r),
             tracing: None,
             slow: None,
+            guest_logs: GuestLogs::new(),
             windows: Windows::new(),
             tenants: Labels::new(MAX_TENANT_LABELS),
             names: Labels::new(MAX_NAME_LABELS),
