@@ -80,12 +80,7 @@ impl Telemetry {
         let registry = Registry::new();
         let r = &registry;
         Self {
-            invocations: counters(
-                r,
-                "tenon_invocations_total",
-                "Invocations by outcome.",
-                &["tenant", "function", "outcome"],
-            ),
+            invocations: invocations(r),
             invocation_duration: histograms(
                 r,
                 ("tenon_invocation_duration_seconds", "From the head of a request to its answer."),
@@ -93,7 +88,7 @@ impl Telemetry {
                 DURATION_BUCKETS,
             ),
             in_flight: register(r, IntGauge::new("tenon_invocations_in_flight", "Invocations that hold a permit.")),
-            shed: counters(r, "tenon_shed_total", "Requests refused at the door.", &["reason"]),
+            shed: shed(r),
             quarantines: quarantines(r),
             stage_duration: histograms(
                 r,
@@ -241,6 +236,15 @@ fn batches(registry: &Registry) -> IntCounterVec {
 fn batch_splits(registry: &Registry) -> IntCounterVec {
     let help = "Batches that were run again in halves.";
     counters(registry, "tenon_batch_splits_total", help, &["model", "cause"])
+}
+
+fn invocations(registry: &Registry) -> IntCounterVec {
+    let labels = ["tenant", "function", "outcome"];
+    counters(registry, "tenon_invocations_total", "Invocations by outcome.", &labels)
+}
+
+fn shed(registry: &Registry) -> IntCounterVec {
+    counters(registry, "tenon_shed_total", "Requests refused at the door.", &["reason"])
 }
 
 fn quarantines(registry: &Registry) -> IntCounterVec {
