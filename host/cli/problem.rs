@@ -57,6 +57,7 @@ const TABLE: &[Row] = &[
     ),
     ("rate-limited", Exit::Capacity, "send more slowly"),
     ("concurrency-limit", Exit::Capacity, "keep fewer requests in flight"),
+    ("too-many-followers", Exit::Capacity, "end another `tenon logs -f`, or read without following"),
     ("queue-full", Exit::Capacity, "the model is busy: send fewer at once, or give it more instances in model.toml"),
     ("tenant-memory", Exit::Capacity, "the tenant holds all memory it may: keep fewer or smaller requests in flight"),
     ("plugin-trap", Exit::Function, "the plugin crashed: its log, under this request id, has the backtrace"),

@@ -24,6 +24,8 @@ pub struct Admission {
     permits: Arc<Semaphore>,
     places: usize,
     draining: AtomicBool,
+    /// The same for those who wait for it: each invocation asks, and a load is what that may cost.
+    drain: watch::Sender<bool>,
     cut: watch::Sender<bool>,
     retry_after: Duration,
     telemetry: Arc<Telemetry>,
@@ -37,6 +39,7 @@ impl Admission {
             permits,
             places,
             draining: AtomicBool::new(false),
+            drain: watch::Sender::new(false),
             cut: watch::Sender::new(false),
             retry_after,
             telemetry,
@@ -124,6 +127,7 @@ impl Admission {
     /// Refuses everything from now on; what is in flight goes on.
     pub fn drain(&self) {
         self.draining.store(true, SeqCst);
+        self.drain.send_replace(true);
     }
 
     /// Whether the host is stopping.
@@ -141,6 +145,18 @@ impl Admission {
         // Fails only if the sender were gone, and it is here.
         let _ = self.cut.subscribe().wait_for(|cut| *cut).await;
         InvokeError::Draining { retry_after: self.retry_after }
+    }
+
+    /// Waits until the host drains and nothing is in flight any more, or what is has been ended: from then on no guest says
+    /// anything.
+    pub async fn over(&self) {
+        // Neither fails: the senders are here.
+        let _ = self.drain.subscribe().wait_for(|drain| *drain).await;
+        let mut cut = self.cut.subscribe();
+        tokio::select! {
+            () = self.idle() => {}
+            _ = cut.wait_for(|cut| *cut) => {}
+        }
     }
 
     /// Waits until no invocation holds a place. Ends only when they do: the caller bounds it.

@@ -142,6 +142,12 @@ impl Overview {
         self.state().function(tenant, function).map(|found| self.view(tenant, function, found))
     }
 
+    /// Whether there is a function of this name: in the registry, or only on this host.
+    pub fn knows(&self, tenant: &str, function: &str) -> bool {
+        self.state().function(tenant, function).is_some()
+            || self.following.functions().status(tenant, function).is_some()
+    }
+
     fn view(&self, tenant: &str, function: &str, found: &FunctionState) -> FunctionView {
         let here = self.following.functions().status(tenant, function);
         let failed = self.following.failed().remove(&format!("{tenant}/{function}"));

@@ -9,7 +9,6 @@ use axum::{
     http::{HeaderMap, Request, Response, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::IntoResponse as _,
-    routing::{delete, get, post},
 };
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -17,15 +16,17 @@ use tokio::sync::Semaphore;
 use super::{
     data::{nothing_here, wrong_method},
     explain, functions,
+    guest_logs::{self, Followers},
     handle::{Head, text},
-    health, models,
+    health, models, openapi,
     permits::{bearer, permits},
     problem::Problem,
+    routes::Routes,
     tenants, upload,
 };
 use crate::{
     function::{Deployments, Following, Orders, Overview, Runtime},
-    telemetry::Telemetry,
+    telemetry::{GuestLogs, Telemetry},
 };
 
 pub(super) struct Control {
@@ -39,6 +40,7 @@ pub(super) struct Control {
     pub(super) max_component_bytes: usize,
     /// Uploads that are read at once: each holds its component.
     pub(super) uploads: Semaphore,
+    pub(super) followers: Arc<Followers>,
 }
 
 /// What the control plane is made of.
@@ -62,6 +64,11 @@ impl Control {
     pub(super) fn runtime(&self) -> &Runtime {
         &self.runtime
     }
+
+    /// What guests said.
+    pub(super) fn guest_logs(&self) -> &Arc<GuestLogs> {
+        self.telemetry.guest_logs()
+    }
 }
 
 /// Uploads that are read at once.
@@ -81,54 +88,68 @@ pub fn router(parts: Parts) -> Router {
         deployments,
         max_component_bytes,
         uploads: Semaphore::new(MAX_UPLOADS),
+        followers: Arc::default(),
     });
-    let form_bytes = max_component_bytes.saturating_add(upload::FORM_BYTES);
-    Router::new()
-        .merge(of_functions(form_bytes))
-        .merge(of_tenants())
-        .route("/admin/v1/hosts", get(functions::hosts))
-        .route("/metrics", get(metrics))
-        .route("/health", get(figures))
-        .route("/admin/v1/drain", post(drain))
-        .route("/admin/v1/models", get(models::list))
-        .route("/admin/v1/models/{model}/load", post(models::load))
-        .route("/admin/v1/models/{model}/unload", post(models::unload))
-        .route("/admin/v1/models/{model}/explain", get(explain))
+    routes(max_component_bytes.saturating_add(upload::FORM_BYTES))
+        .router()
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(control.clone(), guard))
         .with_state(control)
 }
 
+/// All of them.
+pub(super) fn routes(form_bytes: usize) -> Routes<Arc<Control>> {
+    of_functions(form_bytes)
+        .merge(of_tenants())
+        .get("/openapi.json", openapi::control)
+        .get("/admin/v1/hosts", functions::hosts)
+        .get("/metrics", metrics)
+        .get("/health", figures)
+        .post("/admin/v1/drain", drain)
+        .get("/admin/v1/models", models::list)
+        .post("/admin/v1/models/{model}/load", models::load)
+        .post("/admin/v1/models/{model}/unload", models::unload)
+        .get("/admin/v1/models/{model}/explain", explain)
+}
+
 /// What deploys, below each function's name.
-fn of_functions(form_bytes: usize) -> Router<Arc<Control>> {
+fn of_functions(form_bytes: usize) -> Routes<Arc<Control>> {
     const FUNCTION: &str = "/admin/v1/functions/{tenant}/{function}";
     let below = |name: &str| format!("{FUNCTION}/{name}");
-    let upload = get(functions::revisions).post(upload::begin).layer(DefaultBodyLimit::max(form_bytes));
-    Router::new()
-        .route("/admin/v1/functions", get(functions::all))
-        .route("/admin/v1/functions/{tenant}", get(functions::of_tenant))
-        .route(FUNCTION, get(functions::one).delete(functions::remove))
-        .route(&below("revisions"), upload)
-        .route(&below("deployments/{id}"), get(upload::progress))
-        .route(&below("traffic"), get(functions::traffic).put(functions::set_traffic))
-        .route(&below("rollback"), post(functions::roll_back))
-        .route(&below("history"), get(functions::history))
+    let upload = Routes::new().post(&below("revisions"), upload::begin);
+    upload
+        .map(|upload| upload.layer(DefaultBodyLimit::max(form_bytes)))
+        .get("/admin/v1/functions", functions::all)
+        .get("/admin/v1/functions/{tenant}", functions::of_tenant)
+        .get(FUNCTION, functions::one)
+        .delete(FUNCTION, functions::remove)
+        .get(&below("revisions"), functions::revisions)
+        .get(&below("deployments/{id}"), upload::progress)
+        .get(&below("traffic"), functions::traffic)
+        .put(&below("traffic"), functions::set_traffic)
+        .post(&below("rollback"), functions::roll_back)
+        .get(&below("history"), functions::history)
+        .get(&below("logs"), guest_logs::logs)
 }
 
 /// Tenants and keys.
-fn of_tenants() -> Router<Arc<Control>> {
+fn of_tenants() -> Routes<Arc<Control>> {
     const TENANT: &str = "/admin/v1/tenants/{tenant}";
     let below = |name: &str| format!("{TENANT}/{name}");
-    Router::new()
-        .route("/admin/v1/tenants", get(tenants::all))
-        .route(TENANT, get(tenants::one).put(tenants::set).delete(tenants::remove))
-        .route(&below("keys"), get(tenants::keys).post(tenants::make_key))
-        .route(&below("keys/{id}"), delete(tenants::revoke_key))
-        .route(&below("keys/{id}/rotate"), post(tenants::rotate_key))
-        .route("/admin/v1/keys", get(tenants::own_keys).post(tenants::make_own_key))
-        .route("/admin/v1/keys/{id}", delete(tenants::revoke_own_key))
-        .route("/admin/v1/keys/{id}/rotate", post(tenants::rotate_own_key))
+    Routes::new()
+        .get("/admin/v1/tenants", tenants::all)
+        .get(TENANT, tenants::one)
+        .put(TENANT, tenants::set)
+        .delete(TENANT, tenants::remove)
+        .get(&below("keys"), tenants::keys)
+        .post(&below("keys"), tenants::make_key)
+        .delete(&below("keys/{id}"), tenants::revoke_key)
+        .post(&below("keys/{id}/rotate"), tenants::rotate_key)
+        .get("/admin/v1/keys", tenants::own_keys)
+        .post("/admin/v1/keys", tenants::make_own_key)
+        .delete("/admin/v1/keys/{id}", tenants::revoke_own_key)
+        .post("/admin/v1/keys/{id}/rotate", tenants::rotate_own_key)
 }
 
 /// Before anything else is told, even whether a path exists.

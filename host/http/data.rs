@@ -6,29 +6,25 @@ use axum::{
     Extension, Json, Router,
     body::Body,
     extract::State,
-    http::{HeaderValue, Request, Response, header},
+    http::{HeaderValue, Method, Request, Response, header},
     middleware::{self, Next},
-    routing::{any, get},
 };
 use serde_json::json;
 
 use super::{
     answer,
     handle::Head,
-    incoming, oip,
+    incoming, oip, openapi,
     permits::bearer,
     problem::{self, Problem},
+    routes::Routes,
 };
 use crate::{access::Caller, function::Runtime};
 
 /// Routes of the data plane.
 pub fn router(runtime: Arc<Runtime>) -> Router {
-    Router::new()
-        .route("/v1/functions/{*call}", any(invoke))
-        .route("/v1/functions", get(functions))
-        .route("/v1/models", get(models))
-        .route("/health/live", get(async || Json(json!({ "live": true }))))
-        .route("/health/ready", get(ready))
+    routes()
+        .router()
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .with_state(runtime.clone())
@@ -36,8 +32,24 @@ pub fn router(runtime: Arc<Runtime>) -> Router {
         .layer(middleware::from_fn_with_state(runtime, who))
 }
 
-/// What anybody may ask: whether the host lives and serves.
-const FOR_ALL: [&str; 4] = [
+/// What a call of a function is sent to: the rest of a path is the function's own.
+const CALLS: [&str; 2] = ["/v1/functions/{tenant}/{function}", "/v1/functions/{tenant}/{function}/{path}"];
+
+/// Those that are not the Open Inference Protocol's.
+pub(super) fn routes() -> Routes<Arc<Runtime>> {
+    let calls = [Method::GET, Method::POST].into_iter().flat_map(|method| CALLS.map(|path| (method.clone(), path)));
+    Routes::new()
+        .any("/v1/functions/{*call}", invoke, &calls.collect::<Vec<_>>())
+        .get("/v1/functions", functions)
+        .get("/v1/models", models)
+        .get("/openapi.json", openapi::data)
+        .get("/health/live", async || Json(json!({ "live": true })))
+        .get("/health/ready", ready)
+}
+
+/// What anybody may ask: whether the host lives and serves, and how one speaks to it.
+const FOR_ALL: [&str; 5] = [
+    "/openapi.json",
     "/health/",
     "/v2/health/",
     "/inference.GRPCInferenceService/ServerLive",

@@ -61,7 +61,7 @@ pub(super) fn named(name: Name, head: &Head) -> Result<(String, String), Box<Pro
     Ok(name)
 }
 
-fn not_found(tenant: &str, function: &str, head: &Head) -> Box<Problem> {
+pub(super) fn not_found(tenant: &str, function: &str, head: &Head) -> Box<Problem> {
     let detail = format!("there is no function `{tenant}/{function}` in the registry");
     Box::new(Problem::new("function-not-found", detail, &head.id))
 }

@@ -31,7 +31,7 @@ pub(super) struct Problem {
 }
 
 /// Codes with status and title, in the order of DESIGN section 8.
-const TABLE: [(&str, u16, &str); 41] = [
+const TABLE: [(&str, u16, &str); 42] = [
     ("bad-request", 400, "The request is malformed"),
     ("unauthenticated", 401, "A token is needed"),
     ("forbidden", 403, "This is not allowed"),
@@ -55,6 +55,7 @@ const TABLE: [(&str, u16, &str); 41] = [
     ("invalid", 422, "That makes no sense"),
     ("rate-limited", 429, "Too many requests"),
     ("concurrency-limit", 429, "Too many invocations at once"),
+    ("too-many-followers", 429, "Too many follow logs"),
     ("queue-full", 429, "A model's queue is full"),
     ("tenant-memory", 429, "The tenant's memory is used up"),
     ("plugin-trap", 502, "The plugin trapped"),

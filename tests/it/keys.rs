@@ -125,6 +125,7 @@ fn control_plane() -> Vec<Line> {
     add("PUT", "/admin/v1/functions/shop/stamp/traffic", Some("deploy"), 422);
     add("POST", "/admin/v1/functions/shop/stamp/rollback", Some("deploy"), 409);
     add("GET", "/admin/v1/functions/shop/stamp/history", Some("deploy"), 200);
+    add("GET", "/admin/v1/functions/shop/stamp/logs?tail=5", Some("deploy"), 200);
     add("GET", "/admin/v1/tenants/shop", Some("deploy"), 200);
     add("GET", "/admin/v1/tenants/shop/keys", Some("admin"), 200);
     add("POST", "/admin/v1/tenants/shop/keys", Some("admin"), 422);
@@ -149,6 +150,8 @@ fn control_plane() -> Vec<Line> {
     ] {
         add(method, path, None, right);
     }
+    // How one speaks to it is shown to whoever says who they are.
+    lines.push(Line("GET", "/openapi.json", Some("deploy"), [401, 401, 401, 200, 200, 200]));
     // Hosts are shown to whoever deploys, whichever tenant it is.
     lines.push(Line("GET", "/admin/v1/hosts", Some("deploy"), [401, 401, 401, 403, 200, 200]));
     lines
@@ -166,6 +169,7 @@ fn data_plane() -> Vec<Line> {
         Line("GET", "/v2/models/identity", Some("invoke"), [401, 401, 401, 200, 200, 200]),
         Line("POST", "/v2/models/nothing/infer", Some("invoke"), [401, 401, 401, 403, 404, 404]),
         Line("POST", "/v2/repository/models/identity/load", None, [401, 401, 401, 401, 401, 200]),
+        Line("GET", "/openapi.json", Some("invoke"), [200, 200, 200, 200, 200, 200]),
         Line("GET", "/health/live", Some("invoke"), [200, 200, 200, 200, 200, 200]),
         Line("GET", "/health/ready", Some("invoke"), [200, 200, 200, 200, 200, 200]),
         Line("GET", "/v2/health/ready", Some("invoke"), [200, 200, 200, 200, 200, 200]),

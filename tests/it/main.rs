@@ -30,6 +30,7 @@ mod exporter;
 mod figures;
 mod folder;
 mod fuzz;
+mod guest_logs;
 mod hang_up;
 mod hostile;
 mod http_2;

@@ -44,7 +44,13 @@ struct Open {
 /// All routes of the protocol.
 pub(super) fn router(runtime: Arc<Runtime>) -> Router {
     let open = Arc::new(Open { runtime });
-    rest::routes().merge(grpc::routes()).with_state(open)
+    rest::routes().router().merge(grpc::routes()).with_state(open)
+}
+
+/// What is answered below `/v2`.
+#[cfg(test)]
+pub(super) fn listed() -> Vec<(axum::http::Method, String)> {
+    rest::routes().listed().to_vec()
 }
 
 /// An error in the protocol's shape.

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json, Router,
+    Extension, Json,
     body::Body,
     extract::{FromRequestParts, Path, Request, State},
     http::{Response, StatusCode, request::Parts},
     response::IntoResponse as _,
-    routing::{any, get, post},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -29,6 +28,7 @@ use crate::{
         handle::Head,
         incoming::{self, WireBody},
         problem::Problem,
+        routes::Routes,
     },
 };
 
@@ -54,22 +54,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 
 type Here = State<Arc<Open>>;
 
-pub(super) fn routes() -> Router<Arc<Open>> {
-    let mut router = Router::new()
-        .route("/v2", get(server))
-        .route("/v2/health/live", get(async || empty(StatusCode::OK)))
-        .route("/v2/health/ready", get(ready))
-        .route("/v2/repository/index", post(index))
-        .route("/v2/repository/models/{model}/load", post(load))
-        .route("/v2/repository/models/{model}/unload", post(unload))
-        .route("/v2/{*rest}", any(nothing));
+pub(super) fn routes() -> Routes<Arc<Open>> {
+    let mut routes = Routes::new()
+        .get("/v2", server)
+        .get("/v2/health/live", async || empty(StatusCode::OK))
+        .get("/v2/health/ready", ready)
+        .post("/v2/repository/index", index)
+        .post("/v2/repository/models/{model}/load", load)
+        .post("/v2/repository/models/{model}/unload", unload)
+        .any("/v2/{*rest}", nothing, &[]);
     for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
-        router = router
-            .route(model, get(metadata))
-            .route(&format!("{model}/ready"), get(model_ready))
-            .route(&format!("{model}/infer"), post(infer));
+        routes = routes
+            .get(model, metadata)
+            .get(&format!("{model}/ready"), model_ready)
+            .post(&format!("{model}/infer"), infer);
     }
-    router.method_not_allowed_fallback(wrong_method)
+    routes.map(|router| router.method_not_allowed_fallback(wrong_method))
 }
 
 async fn server() -> Json<Value> {
