@@ -33,7 +33,7 @@ pub(super) type Name = Result<Path<(String, String)>, PathRejection>;
 /// Which revisions are to serve.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Traffic {
+pub(super) struct Traffic {
     shares: Vec<Share>,
     sticky: Sticky,
     why: Option<String>,

@@ -31,7 +31,7 @@ pub(super) struct Problem {
 }
 
 /// Codes with status and title, in the order of DESIGN section 8.
-const TABLE: [(&str, u16, &str); 42] = [
+pub(super) const TABLE: [(&str, u16, &str); 42] = [
     ("bad-request", 400, "The request is malformed"),
     ("unauthenticated", 401, "A token is needed"),
     ("forbidden", 403, "This is not allowed"),

@@ -33,7 +33,7 @@ const MAX_GRACE_S: u64 = 30 * 86_400;
 /// What a tenant may have.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Set {
+pub(super) struct Set {
     settings: TenantSettings,
     why: Option<String>,
 }
@@ -41,7 +41,7 @@ struct Set {
 /// A key that is wanted.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Wanted {
+pub(super) struct Wanted {
     name: String,
     scopes: Option<Scopes>,
     expires_in_s: Option<u64>,
@@ -51,7 +51,7 @@ struct Wanted {
 /// How an old key ends.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Rotation {
+pub(super) struct Rotation {
     grace_s: u64,
     why: Option<String>,
 }

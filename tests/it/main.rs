@@ -41,6 +41,7 @@ mod limits;
 mod logs;
 mod models;
 mod oip;
+mod openapi;
 mod overload;
 mod process;
 mod quotas;
