@@ -87,11 +87,14 @@ fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT_BYTES)]
 }
 
+/// Tenant and function.
+type Name = (Arc<str>, Arc<str>);
+
 /// The logs of all functions.
 #[derive(Debug)]
 pub struct GuestLogs {
     bounds: Bounds,
-    table: Mutex<BTreeMap<(Arc<str>, Arc<str>), Arc<FunctionLog>>>,
+    table: Mutex<BTreeMap<Name, Arc<FunctionLog>>>,
     /// What all rings hold. For a moment less than nothing, where a line is dropped before it was counted.
     bytes: AtomicI64,
 }
