@@ -115,13 +115,7 @@ impl Telemetry {
                 RATIO_BUCKETS,
             ),
             gate_wait: gate_wait(r),
-            cpu_seconds: register(
-                r,
-                prometheus::CounterVec::new(
-                    Opts::new("tenon_cpu_seconds_total", "Processor time of guest code and host calls."),
-                    &["tenant", "function", "kind"],
-                ),
-            ),
+            cpu_seconds: cpu_seconds(r),
             device_seconds: register(
                 r,
                 prometheus::CounterVec::new(
@@ -254,6 +248,11 @@ fn quarantines(registry: &Registry) -> IntCounterVec {
 
 fn lane_restarts(registry: &Registry) -> IntCounterVec {
     counters(registry, "tenon_lane_restarts_total", "Lanes that ended and were started again.", &["model"])
+}
+
+fn cpu_seconds(registry: &Registry) -> prometheus::CounterVec {
+    let opts = Opts::new("tenon_cpu_seconds_total", "Processor time of guest code and host calls.");
+    register(registry, prometheus::CounterVec::new(opts, &["tenant", "function", "kind"]))
 }
 
 fn gate_wait(registry: &Registry) -> HistogramVec {
