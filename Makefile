@@ -11,8 +11,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Steps print and share one target folder: side by side they would only get in each other's way.
 .NOTPARALLEL:
-.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model build demo test bench lint soak clean \
-	distclean
+.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model build demo test test-languages bench lint soak \
+	clean distclean
 
 BINARIES := target/debug
 COMPONENTS := target/wasm32-wasip2/plugin
@@ -21,12 +21,13 @@ MODELS := models
 TEST_FUNCTIONS := .tenon/test-functions
 TEST_MODELS := .tenon/test-models
 TRAINING := $(BINARIES)/tenon-training
-TEST_PLUGINS := copy embed empty guarded identity plain probe stamp
+TEST_PLUGINS := copy embed empty guarded identity plain probe stamp vectors
 # Compiled to show that the contract fits them; they ask for interfaces that no host links yet.
 NEXT_PLUGINS := detector segmentation tagger
-# Passed on: make bench BENCH="empty identity", make soak MINUTES=60.
+# Passed on: make bench BENCH="empty identity", make soak MINUTES=60, make test-languages LANGUAGES=times.
 BENCH ?=
 MINUTES ?= 10
+LANGUAGES ?=
 
 say = @echo "==> $(1)"
 packages = $(addprefix -p ,$(1))
@@ -99,6 +100,13 @@ test: libtorch test-plugins weights ## Everything the tests need, then all tests
 	$(call say,tests)
 	@if command -v cargo-nextest >/dev/null; then cargo test --workspace --doc; cargo nextest run --workspace; \
 		else cargo test --workspace; fi
+
+# Apart from `test`, because it wants Node, npm and some 120 MB of tools beside. LANGUAGES=times tells the figures of
+# docs/languages.md.
+test-languages: build wasm-target model ## The plugins in Python and JavaScript, built and held against Rust; LANGUAGES=times
+	$(call say,languages)
+	@$(component) -p test-vectors
+	@bash tests/languages.sh $(BINARIES) $(COMPONENTS)/test_vectors.wasm $(LANGUAGES)
 
 # BENCHMARKS.md lists the parts. Peers are 2.6 GB, so they are set up only for who asks for them by name; from then on they
 # are among all figures. One call builds all programs: another choice of packages or targets would build the

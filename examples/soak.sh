@@ -36,6 +36,9 @@ run() {
 cargo test --quiet --workspace --test it --no-run
 SOAK_INVOCATIONS=$invocations run "$invocations invocations of the empty function" soak::
 MODEL_CYCLES=$cycles run "$cycles swaps and unloads of models under load" models::models_come_and_go
+SWAPS=${SWAPS:-500} run '500 swaps of revisions under 16 callers' traffic::swaps_under_load
+DEPLOY_CYCLES=${DEPLOY_CYCLES:-1000} run '1000 deployments under 8 callers' traffic::deployments_come_and_go
+KILLS=${KILLS:-200} run '200 kills amid deployments' crash::
 for target in texts::function texts::model texts::tenon requests::bytes requests::requests tensors::; do
     PROPTEST_CASES=$cases run "fuzz $target" "fuzz::$target"
 done

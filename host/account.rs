@@ -73,7 +73,7 @@ impl Kind {
 pub struct Account {
     holder: Holder,
     parent: Option<Arc<Account>>,
-    limit_bytes: u64,
+    limit_bytes: AtomicU64,
     held_bytes: AtomicU64,
     /// Counted where the chain ends: at the host.
     held_by_kind: [AtomicU64; Kind::ALL.len()],
@@ -120,7 +120,7 @@ impl Account {
         Arc::new(Self {
             holder,
             parent,
-            limit_bytes,
+            limit_bytes: AtomicU64::new(limit_bytes),
             held_bytes: AtomicU64::new(0),
             held_by_kind: Default::default(),
             cpu_guest_ns: AtomicU64::new(0),
@@ -136,9 +136,10 @@ impl Account {
     }
 
     fn add(&self, kind: Kind, wanted: u64) -> Result<(), OverLimit> {
-        let fits = |held: u64| held.checked_add(wanted).filter(|sum| *sum <= self.limit_bytes);
+        let limit = self.limit_bytes();
+        let fits = |held: u64| held.checked_add(wanted).filter(|sum| *sum <= limit);
         if self.held_bytes.try_update(Relaxed, Relaxed, fits).is_err() {
-            return Err(OverLimit { holder: self.holder, limit: self.limit_bytes, wanted });
+            return Err(OverLimit { holder: self.holder, limit, wanted });
         }
         match &self.parent {
             Some(parent) => parent.add(kind, wanted).inspect_err(|_| {
@@ -190,7 +191,12 @@ impl Account {
 
     /// The limit in bytes.
     pub fn limit_bytes(&self) -> u64 {
-        self.limit_bytes
+        self.limit_bytes.load(Relaxed)
+    }
+
+    /// Another limit from now on; what is held stays held.
+    pub fn set_limit(&self, bytes: u64) {
+        self.limit_bytes.store(bytes, Relaxed);
     }
 }
 

@@ -1,34 +1,38 @@
 //! Puts the rooms together: the one file that knows all of them. [`start`] gives a host that serves, for `main` and for
 //! tests alike; [`Host::drain`] ends it without losing what was accepted.
 
+mod ending;
+mod listen;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use tokio::{
     runtime::{Builder, Handle, Runtime as Threads},
     sync::watch,
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
 };
 
 use crate::{
+    access::Token,
     config::{self, Config},
     engine::{self, Engine},
     function::{
-        Admission, DEFAULT_TENANT, DIRECT, Deployer, Direct, Folder, Functions, LOOK_EVERY, ModelControl, Runtime,
+        Admission, Deployer, Deployments, Direct, Folder, Following, Functions, Identity, LOOK_EVERY, ModelControl,
+        Parts, Runtime,
     },
-    http::{self, Server, Tls, Token},
-    sandbox::Sandbox,
+    http::{self, ControlParts, Phase, Server, Tls},
+    registry::Registry,
+    sandbox::{Compiled, Sandbox},
     telemetry::{self, Exporting, Telemetry},
 };
+
+pub use listen::Arrival;
 
 /// Threads for blocking work of the guests' runtime (files of guests that have none, mostly idle).
 const GUEST_BLOCKING_THREADS: usize = 4;
 /// What connections may still take for their last answers once no invocation is left.
 const LAST_BYTES: Duration = Duration::from_secs(5);
-/// What the host's own tasks may take to end beyond that, all of them together.
-const LAST_TASKS: Duration = Duration::from_secs(2);
-/// What lanes may take to end beyond the time that the engine gives them.
-const LAST_LANES: Duration = Duration::from_secs(15);
 /// Open files beside connections: models, components, logs, the collector, and what libraries keep.
 const OTHER_FILES: u64 = 256;
 
@@ -37,14 +41,12 @@ pub struct Host {
     data: SocketAddr,
     control: SocketAddr,
     schemes: [&'static str; 2],
-    admission: Arc<Admission>,
+    rooms: Rooms,
     telemetry: Arc<Telemetry>,
-    engine: Arc<Engine>,
-    runtime: Arc<Runtime>,
     drain_timeout: Duration,
+    phase: watch::Sender<Phase>,
+    planes: JoinSet<()>,
     stop: watch::Sender<bool>,
-    tasks: Vec<JoinHandle<()>>,
-    guests: Guests,
     exporting: Option<Exporting>,
 }
 
@@ -61,7 +63,12 @@ impl Drop for Guests {
 
 /// Loads models, opens both planes and serves.
 pub async fn start(config: Config) -> Result<Host> {
-    start_with(config, || Arc::new(engine::torch::Torch::default())).await
+    start_as(config, Arrival::default()).await
+}
+
+/// The same as somebody's successor, or at sockets that a supervisor opened.
+pub async fn start_as(config: Config, arrival: Arrival) -> Result<Host> {
+    start_whole(config, arrival, || Arc::new(engine::torch::Torch::default())).await
 }
 
 /// The same with another backend than libtorch as it is: a benchmark puts a clock around each batch.
@@ -69,66 +76,122 @@ pub async fn start_with(
     config: Config,
     backend: impl FnOnce() -> Arc<dyn engine::Backend> + Send + 'static,
 ) -> Result<Host> {
+    start_whole(config, Arrival::default(), backend).await
+}
+
+async fn start_whole(
+    config: Config,
+    arrival: Arrival,
+    backend: impl FnOnce() -> Arc<dyn engine::Backend> + Send + 'static,
+) -> Result<Host> {
     let (telemetry, exporting) = telemetry::start(&config.telemetry).map_err(anyhow::Error::msg)?;
     allow_open_files(&config.http);
     // Before models are loaded, which takes seconds.
-    let [data_tls, control_tls] = tls(&config.http)?;
-    let schemes = [&data_tls, &control_tls].map(|tls| if tls.is_some() { "https" } else { "http" });
-    let engine = start_engine(config.engine.clone(), backend, telemetry.clone()).await?;
-    let sandbox = Sandbox::new(config.sandbox.clone(), engine.staging()).context("the sandbox could not be set up")?;
-    let guests = guest_threads(&config.threads)?;
-    let functions = Arc::new(Functions::default());
-    let permits = sandbox.permits().clone();
-    let deployer = Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits.clone());
-    let deployer = Arc::new(deployer.with_standings(config.tenants.clone()));
-    let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
-    let account = deployer.host_account().clone();
-    telemetry.watch(account.clone());
-    let models = ModelControl::new(engine.clone(), deployer.clone(), functions.clone());
-    let metrics = telemetry.function(DEFAULT_TENANT, DIRECT);
-    let direct = Direct::new(config.oip.clone(), deployer.tenant(DEFAULT_TENANT), metrics);
-    let rooms = ((functions.clone(), admission.clone()), (engine.clone(), account));
-    let runtime = Runtime::new(rooms.0, rooms.1, (models, direct), (guests.handle(), config.threads.guests()));
-    let runtime = Arc::new(runtime);
+    let tls = tls(&config.http)?;
+    arrival.look(&config).await?;
+    let schemes = tls.each_ref().map(|tls| if tls.is_some() { "https" } else { "http" });
     let (stop, stopped) = watch::channel(false);
-    let mut tasks = vec![tokio::spawn(telemetry::follow(telemetry.clone(), stopped.clone()))];
-    if let Some(path) = config.dev_functions.clone() {
-        tasks.push(follow(Folder::new(path, deployer, functions), stopped.clone()).await?);
+    let engine = start_engine(config.engine.clone(), backend, telemetry.clone()).await?;
+    let rooms = Rooms::new(&config, engine, telemetry.clone(), stopped.clone()).await?;
+    let routers = rooms.routers(&config, telemetry.clone());
+    let (phase, _) = watch::channel(Phase::Serving);
+    let listening = arrival.sockets(&config).await?;
+    let [data, control] = listening.addresses()?;
+    let (sockets, reached) = listening.apart()?;
+    let mut planes = JoinSet::new();
+    for ((socket, router), tls) in sockets.into_iter().zip(routers).zip(tls) {
+        planes.spawn(Server::new(socket, router, &config.http, tls)?.run(phase.subscribe(), LAST_BYTES));
     }
-    let token = Token::in_folder(&config.engine.data)?;
-    let loopback = config.http.control_listen.ip().is_loopback();
-    let data = http::data_router(runtime.clone(), token.clone());
-    let control = http::control_router(runtime.clone(), telemetry.clone(), token, loopback);
-    let planes = [(config.http.listen, data, data_tls), (config.http.control_listen, control, control_tls)];
-    let mut addresses = Vec::new();
-    for (address, router, tls) in planes {
-        let server = Server::bind(address, router, &config.http, tls);
-        let server = server
-            .with_context(|| format!("cannot listen on {address}; choose another with --listen or --control-listen"))?;
-        addresses.push(server.address()?);
-        tasks.push(tokio::spawn(server.run(stopped.clone(), LAST_BYTES)));
-    }
-    let [data, control] = addresses[..] else { anyhow::bail!("there are two planes") };
     let drain_timeout = config.http.drain_timeout();
-    Ok(Host {
-        data,
-        control,
-        schemes,
-        admission,
-        telemetry,
-        engine,
-        runtime,
-        drain_timeout,
-        stop,
-        tasks,
-        guests,
-        exporting,
-    })
+    let mut host = Host { data, control, schemes, rooms, telemetry, drain_timeout, phase, planes, stop, exporting };
+    match reached.settle(&config.engine.data, host.phase.clone(), stopped).await {
+        Ok(door) => host.rooms.tasks.extend(door),
+        Err(error) => {
+            // The other goes on at the same sockets; what this one has accepted meanwhile is answered.
+            host.phase.send_replace(Phase::Leaving);
+            host.drain().await;
+            return Err(error);
+        }
+    }
+    Ok(host)
+}
+
+/// Everything that serves, before anybody can reach it.
+struct Rooms {
+    admission: Arc<Admission>,
+    engine: Arc<Engine>,
+    runtime: Arc<Runtime>,
+    following: Arc<Following>,
+    deployments: Arc<Deployments>,
+    tasks: Vec<JoinHandle<()>>,
+    guests: Guests,
+}
+
+impl Rooms {
+    /// Brings functions up, and begins to follow whatever may change.
+    async fn new(
+        config: &Config,
+        engine: Arc<Engine>,
+        telemetry: Arc<Telemetry>,
+        stopped: watch::Receiver<bool>,
+    ) -> Result<Self> {
+        let compiled = Compiled::open(&config.engine.data.join("compiled"))?;
+        let sandbox = Sandbox::with_compiled(config.sandbox.clone(), engine.staging(), Some(compiled));
+        let sandbox = sandbox.context("the sandbox could not be set up")?;
+        let guests = guest_threads(&config.threads)?;
+        let functions = Arc::new(Functions::default());
+        let permits = sandbox.permits().clone();
+        let deployer = Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits.clone());
+        let deployer = Arc::new(deployer.with_standings(config.tenants.clone()));
+        let admission = Arc::new(Admission::new(permits, config.limits.retry_after(), telemetry.clone()));
+        let account = deployer.host_account().clone();
+        telemetry.watch(account);
+        let token = Token::in_folder(&config.engine.data)?;
+        let registry = Registry::open(&config.registry, &config.engine.data).await.context("the registry")?;
+        let following = Following::new(registry.clone(), deployer.clone(), functions.clone());
+        following.bring_up().await;
+        let runtime = Arc::new(Runtime::new(Parts {
+            identity: Arc::new(Identity::new(&config.auth, token, registry.clone()).context("auth.jwt")?),
+            following: following.clone(),
+            admission: admission.clone(),
+            engine: engine.clone(),
+            models: ModelControl::new(engine.clone(), deployer.clone(), functions.clone()),
+            direct: Direct::new(config.oip.clone(), deployer.clone()),
+            guests: (guests.handle(), config.threads.guests()),
+            quarantine: config.quarantine,
+        }));
+        let deployments = Deployments::new(following.clone());
+        let mut tasks = vec![
+            tokio::spawn(telemetry::follow(telemetry, stopped.clone())),
+            tokio::spawn(registry.follow(stopped.clone())),
+            tokio::spawn(following.clone().follow(stopped.clone())),
+            tokio::spawn(deployments.clone().run(runtime.clone(), stopped.clone())),
+        ];
+        if let Some(path) = config.dev_functions.clone() {
+            tasks.push(follow(Folder::new(path, deployer, functions), stopped).await?);
+        }
+        Ok(Self { admission, engine, runtime, following, deployments, tasks, guests })
+    }
+
+    /// What both planes answer with.
+    fn routers(&self, config: &Config, telemetry: Arc<Telemetry>) -> [http::Router; 2] {
+        let data = http::data_router(self.runtime.clone());
+        let control = http::control_router(ControlParts {
+            runtime: self.runtime.clone(),
+            telemetry,
+            following: self.following.clone(),
+            deployments: self.deployments.clone(),
+            max_component_bytes: config.sandbox.max_component_bytes,
+            loopback: config.http.control_listen.ip().is_loopback(),
+        });
+        [data, control]
+    }
 }
 
 /// What a start would find wrong with the files that a configuration names, but for models and functions.
 pub fn check(config: &Config) -> Result<()> {
-    tls(&config.http).map(drop)
+    tls(&config.http)?;
+    Identity::check(&config.auth).context("auth.jwt")
 }
 
 /// Certificates and keys of the data plane and the control plane.
@@ -246,9 +309,14 @@ impl Host {
         format!("{}://{}", self.schemes[1], self.control)
     }
 
+    /// Whether callers must say who they are.
+    pub fn asks_for_keys(&self) -> bool {
+        self.rooms.runtime.identity().is_required()
+    }
+
     /// The way of a request without a wire before it, for callers in this process.
     pub fn runtime(&self) -> &Arc<Runtime> {
-        &self.runtime
+        &self.rooms.runtime
     }
 
     /// All metrics of this host.
@@ -258,46 +326,20 @@ impl Host {
 
     /// Waits until a device is lost, which mostly never happens, and tells why: then this process must end.
     pub async fn lost(&self) -> String {
-        if !self.engine.can_be_lost() {
+        if !self.rooms.engine.can_be_lost() {
             return std::future::pending().await;
         }
         loop {
-            if let Some(why) = self.engine.lost() {
+            if let Some(why) = self.rooms.engine.lost() {
                 return why;
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Refuses new invocations and waits, within bounds, for those in flight and for their answers to be written.
-    pub async fn drain(mut self) {
-        self.admission.drain();
-        if tokio::time::timeout(self.drain_timeout, self.admission.idle()).await.is_err() {
-            let (left, bound) = (self.telemetry.in_flight().get(), self.drain_timeout.as_millis());
-            tracing::warn!(left, "invocations were still running after {bound} ms and are ended");
-            self.admission.cut();
-            // Rows on a device may hold their places longer; their callers have been answered.
-            let _ = tokio::time::timeout(LAST_BYTES, self.admission.idle()).await;
-        }
-        // Nobody listens any more only where the tasks have ended already.
-        let _ = self.stop.send(true);
-        let until = tokio::time::Instant::now() + LAST_BYTES + LAST_TASKS;
-        for mut task in self.tasks.drain(..) {
-            // A panic in a task was printed when it happened. One that waits for something that blocks (a component that is
-            // being compiled) is left to itself.
-            if tokio::time::timeout_at(until, &mut task).await.is_err() {
-                task.abort();
-            }
-        }
-        let engine = self.engine.clone();
-        let stopping = tokio::task::spawn_blocking(move || engine.stop());
-        if tokio::time::timeout(LAST_LANES, stopping).await.is_err() {
-            tracing::warn!("lanes were still running after {} ms and are left to themselves", LAST_LANES.as_millis());
-        }
-        if let Some(exporting) = self.exporting {
-            // Last, because the last batches have only now ended.
-            exporting.end().await;
-        }
-        drop(self.guests);
+    /// Waits until another host has taken over: it accepts, this one does not any more and is to be drained.
+    pub async fn handed_over(&self) {
+        // Fails only without a sender, which this host is.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase == Phase::Leaving).await;
     }
 }

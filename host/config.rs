@@ -10,7 +10,7 @@ use std::{
 use clap::Parser;
 use serde::Deserialize;
 
-use crate::{engine, function, http, nearest::nearest_hint, sandbox, telemetry, tenant::Standing};
+use crate::{engine, function, http, nearest::nearest_hint, registry, sandbox, telemetry, tenant::Standing};
 
 /// The largest configuration file that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -59,6 +59,9 @@ pub struct Flags {
     /// Folder of functions, `<tenant>/<function>/function.toml`, loaded again when they change
     #[arg(long, value_name = "DIR", env = "TENON_DEV_FUNCTIONS")]
     pub dev_functions: Option<PathBuf>,
+    /// Take over from the host that serves from the same data folder, once this one is ready
+    #[arg(long)]
+    pub handover: bool,
     /// Check the configuration and stop
     #[arg(long)]
     pub check: bool,
@@ -86,6 +89,12 @@ pub struct Config {
     pub tenants: BTreeMap<String, Standing>,
     /// Folder of functions for development.
     pub dev_functions: Option<PathBuf>,
+    /// What is deployed, and where that is kept.
+    pub registry: registry::Config,
+    /// What is asked of callers.
+    pub auth: function::AuthConfig,
+    /// When a revision leaves traffic by itself.
+    pub quarantine: function::Quarantine,
 }
 
 /// Sizes of the sets of threads; 0 stands for "from the number of cores".
@@ -204,6 +213,10 @@ impl Config {
             self.limits.validate(),
             self.oip.validate(),
             self.telemetry.validate(),
+            self.registry.validate().map_err(|error| format!("registry.{error}")),
+            self.auth.validate(),
+            self.quarantine.validate(),
+            self.auth.suits(self.http.listen),
         ];
         rooms.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)?;
         for (tenant, standing) in &self.tenants {

@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::{
     account::{Account, Charge, Place},
     arrivals::FirstStep,
-    telemetry::{Gauge, Lap, Record, TraceContext},
+    telemetry::{FunctionLog, Gauge, Lap, Record, TraceContext},
     tenant::{Priority, Standing},
     tensor::Tensor,
 };
@@ -63,6 +63,8 @@ pub struct Invocation {
     pub trace: TraceContext,
     /// What becomes its spans, where it is sampled.
     pub record: Option<Arc<Record>>,
+    /// Where its guest's lines are kept for the tenant, where there is a guest.
+    pub log: Option<Arc<FunctionLog>>,
     /// Set once its guest has held a thread for longer than others should wait: its work then moves to the threads
     /// that are there for that.
     long: AtomicBool,
@@ -85,6 +87,8 @@ struct Stood {
 pub struct Permit {
     _permit: OwnedSemaphorePermit,
     _place: Place,
+    /// Its place among its function's, where there are only so many.
+    _turn: Option<OwnedSemaphorePermit>,
     in_flight: Gauge,
 }
 
@@ -92,7 +96,14 @@ impl Permit {
     /// Counts the place as taken; `place` is the same among those of its tenant.
     pub fn new(permit: OwnedSemaphorePermit, place: Place, in_flight: Gauge) -> Self {
         in_flight.inc();
-        Self { _permit: permit, _place: place, in_flight }
+        Self { _permit: permit, _place: place, _turn: None, in_flight }
+    }
+
+    /// The same with a place among its function's.
+    pub fn with_turn(self, turn: Option<OwnedSemaphorePermit>) -> Self {
+        let mut permit = self;
+        permit._turn = turn;
+        permit
     }
 }
 
@@ -123,6 +134,7 @@ impl Invocation {
             revision: 0,
             trace: TraceContext::default(),
             record: None,
+            log: None,
             long,
             first_step: FirstStep::default(),
             stood: Stood::default(),
@@ -130,9 +142,9 @@ impl Invocation {
         }
     }
 
-    /// The same, of this revision.
-    pub fn of_revision(self, revision: u64) -> Self {
-        Self { revision, ..self }
+    /// The same, of this revision, whose guest logs there.
+    pub fn of_revision(self, revision: u64, log: Arc<FunctionLog>) -> Self {
+        Self { revision, log: Some(log), ..self }
     }
 
     /// The same, of a tenant that stands so among others, and so urgent.

@@ -1,6 +1,6 @@
 //! The host, as a map. Knowledge flows inward: `boot` knows every room; `http` knows `function`; `function` knows
-//! `sandbox` and `engine`, which do not know each other; all speak the shared vocabulary, which knows no room.
-//! `tests/layers.rs` holds this order.
+//! `sandbox`, `engine` and `registry`, which do not know each other; `handover` knows none of them; all speak the shared
+//! vocabulary, which knows no room. `tests/layers.rs` holds this order.
 
 pub mod boot;
 pub mod config;
@@ -11,14 +11,18 @@ pub mod http;
 pub mod function;
 
 pub mod engine;
+pub mod handover;
+pub mod registry;
 pub mod sandbox;
 
 // Shared vocabulary.
+pub mod access;
 pub mod account;
 pub mod arrivals;
 pub mod fair;
 pub mod invocation;
 pub mod nearest;
+pub mod rate;
 pub mod telemetry;
 pub mod tenant;
 pub mod tensor;

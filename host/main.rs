@@ -7,6 +7,7 @@ use clap::Parser as _;
 use tenon_host::{
     boot,
     config::{Config, Flags},
+    handover::Activated,
     telemetry::{LogFormat, start_logs},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,43 +36,60 @@ fn run(config: Config, flags: &Flags) -> Result<()> {
         tracing::info!("the configuration is fine");
         return Ok(());
     }
+    // While there is one thread: it takes variables out of the environment.
+    let arrival = boot::Arrival { handover: flags.handover, activated: Activated::from_environment()? };
     let reactor = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.threads.reactor())
         .thread_name("reactor")
         .enable_all()
         .build()
         .context("the reactor's threads could not be started")?;
-    let ended = reactor.block_on(serve(config));
+    let ended = reactor.block_on(serve(config, arrival));
     // Dropping it would wait for whatever blocks, such as a component that is being compiled: nobody needs that any more.
     reactor.shutdown_background();
     ended
 }
 
-async fn serve(config: Config) -> Result<()> {
+/// Why a host ends.
+enum End {
+    Asked,
+    HandedOver,
+    Lost(String),
+}
+
+async fn serve(config: Config, arrival: boot::Arrival) -> Result<()> {
     // Before anything is loaded, so that no signal finds the default action.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let starting = boot::start(config);
+    let starting = boot::start_as(config, arrival);
     let host = tokio::select! {
         host = starting => host?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    tracing::info!("data plane on {}, open to everybody who reaches it", host.data_url());
-    tracing::info!("control plane on {}, with the token of data/admin-token", host.control_url());
-    let lost = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        why = host.lost() => Some(why),
+    let whom = if host.asks_for_keys() { "for those who have a key" } else { "open to everybody who reaches it" };
+    tracing::info!("data plane on {}, {whom}", host.data_url());
+    tracing::info!("control plane on {}, with the token of data/admin-token or a key", host.control_url());
+    let end = tokio::select! {
+        _ = terminate.recv() => End::Asked,
+        _ = interrupt.recv() => End::Asked,
+        () = host.handed_over() => End::HandedOver,
+        why = host.lost() => End::Lost(why),
     };
-    if let Some(why) = &lost {
-        tracing::error!(why, "a device takes nothing any more until this process is started anew: ending");
+    match &end {
+        End::Asked => tracing::info!("draining; a second signal ends at once"),
+        End::HandedOver => tracing::info!("draining what this host has accepted; a signal ends at once"),
+        End::Lost(why) => {
+            tracing::error!(why, "a device takes nothing any more until this process is started anew: ending");
+        }
     }
-    tracing::info!("draining; a second signal ends at once");
     tokio::select! {
         () = host.drain() => {}
         _ = terminate.recv() => tracing::warn!("ended by a second signal"),
         _ = interrupt.recv() => tracing::warn!("ended by a second signal"),
     }
-    // For the supervisor, who starts another.
-    lost.map_or(Ok(()), |why| Err(anyhow::anyhow!("a device was lost: {why}")))
+    match end {
+        // For the supervisor, who starts another.
+        End::Lost(why) => Err(anyhow::anyhow!("a device was lost: {why}")),
+        End::Asked | End::HandedOver => Ok(()),
+    }
 }

@@ -21,9 +21,9 @@ pub struct Places(Arc<AtomicUsize>);
 pub struct Place(Arc<AtomicUsize>);
 
 impl Places {
-    /// Takes one more while so many are free in all, or says how many are held already.
-    pub fn take(&self, free: usize) -> Result<Place, usize> {
-        let allowed = |held: usize| (held < TIMES_FREE.saturating_mul(free)).then_some(held + 1);
+    /// Takes one more while so many are free in all, and fewer than `most` are held, or says how many are.
+    pub fn take(&self, free: usize, most: usize) -> Result<Place, usize> {
+        let allowed = |held: usize| (held < TIMES_FREE.saturating_mul(free).min(most)).then_some(held + 1);
         self.0.try_update(Relaxed, Relaxed, allowed)?;
         Ok(Place(self.0.clone()))
     }
@@ -47,7 +47,7 @@ mod tests {
         loop {
             let before = free;
             for (held, mine) in &mut tenants {
-                if let Ok(place) = held.take(free) {
+                if let Ok(place) = held.take(free, usize::MAX) {
                     mine.push(place);
                     free -= 1;
                 }
@@ -68,14 +68,22 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_may_be_held_to_fewer() {
+        let places = Places::default();
+        let held: Vec<_> = (0..8).map_while(|_| places.take(64, 3).ok()).collect();
+        assert_eq!((held.len(), places.take(64, 3).unwrap_err()), (3, 3));
+        assert!(places.take(64, 4).is_ok(), "a limit may be raised");
+    }
+
+    #[test]
     fn who_comes_later_finds_room_and_what_is_given_back_is_free() {
         let (greedy, late) = (Places::default(), Places::default());
-        let mut held: Vec<_> = (0..56).map_while(|taken| greedy.take(64 - taken).ok()).collect();
-        held.extend(greedy.take(8));
-        assert_eq!((held.len(), greedy.take(7).unwrap_err()), (57, 57));
-        let _place = late.take(7).unwrap();
-        assert!(greedy.take(6).is_err(), "what is left is for others");
+        let mut held: Vec<_> = (0..56).map_while(|taken| greedy.take(64 - taken, usize::MAX).ok()).collect();
+        held.extend(greedy.take(8, usize::MAX));
+        assert_eq!((held.len(), greedy.take(7, usize::MAX).unwrap_err()), (57, 57));
+        let _place = late.take(7, usize::MAX).unwrap();
+        assert!(greedy.take(6, usize::MAX).is_err(), "what is left is for others");
         held.truncate(40);
-        assert!(greedy.take(23).is_ok());
+        assert!(greedy.take(23, usize::MAX).is_ok());
     }
 }

@@ -3,12 +3,14 @@
 //! It knows that an answer comes from a Tenon, and turns everything that is not an answer into a failure with a
 //! hint; it does not know what the answers mean. Blocking, because a command does one thing at a time.
 
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use ureq::Agent;
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
+use ureq::config::ConfigBuilder;
+use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use ureq::typestate::AgentScope;
+use ureq::{Agent, Body};
 
 use crate::failure::{Exit, Failure};
 use crate::trust::{self, Trust};
@@ -32,15 +34,15 @@ pub(crate) struct Host {
 
 /// What is asked of a host.
 pub(crate) struct Question {
-    /// GET or POST.
+    /// GET, DELETE, or what carries a body.
     pub(crate) method: Method,
     /// Path and query.
     pub(crate) path: String,
     /// Headers beside those that HTTP itself needs.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// The body of a POST.
+    /// The body of a POST or PUT.
     pub(crate) body: Vec<u8>,
-    /// The longest wait for the whole answer.
+    /// The longest wait for the whole answer; of a stream, for the next of its bytes.
     pub(crate) timeout: Duration,
 }
 
@@ -149,33 +151,42 @@ impl Host {
         Err(Failure::new(Exit::Environment, message).hint("give the host's address with --host or TENON_HOST"))
     }
 
+    /// Asks, and gives an answer that is good as it comes; any other is whole.
+    pub(crate) fn stream(&self, question: Question) -> Result<Result<impl BufRead + use<>, Answer>, Failure> {
+        let (timeout, began) = (question.timeout, Instant::now());
+        let config = self.config().timeout_per_read(Some(timeout)).timeout_recv_response(Some(timeout));
+        let response =
+            self.sent(config.build().new_agent(), question).map_err(|error| self.failure(&error, timeout))?;
+        if response.status().is_success() && response.headers().contains_key("x-request-id") {
+            return Ok(Ok(BufReader::new(response.into_body().into_reader())));
+        }
+        whole(response, began).map(Err).map_err(|error| self.failure(&error, timeout))
+    }
+
     fn send(&self, question: Question, began: Instant) -> Result<Answer, ureq::Error> {
-        let mut config = Agent::config_builder()
+        let agent = self.config().timeout_global(Some(question.timeout)).build().new_agent();
+        whole(self.sent(agent, question)?, began)
+    }
+
+    fn config(&self) -> ConfigBuilder<AgentScope> {
+        let config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(question.timeout))
             .tls_config(self.trust.tls())
             .user_agent(concat!("tenon/", env!("CARGO_PKG_VERSION")));
-        if self.loopback {
-            // A proxy of the environment cannot reach this machine's loopback.
-            config = config.proxy(None);
-        }
-        let agent = config.build().new_agent();
-        let mut request =
-            Request::builder().method(question.method.clone()).uri(format!("{}{}", self.base, question.path));
+        // A proxy of the environment cannot reach this machine's loopback.
+        if self.loopback { config.proxy(None) } else { config }
+    }
+
+    fn sent(&self, agent: Agent, question: Question) -> Result<Response<Body>, ureq::Error> {
+        let bare = question.body.is_empty() && matches!(question.method, Method::GET | Method::DELETE);
+        let mut request = Request::builder().method(question.method).uri(format!("{}{}", self.base, question.path));
         for (name, value) in question.headers {
             request = request.header(name, value);
         }
-        let response = if question.method == Method::GET {
-            agent.run(request.body(())?)?
-        } else {
-            agent.run(request.body(question.body)?)?
-        };
-        let (head, body) = response.into_parts();
-        let body = body.into_with_config().limit(BODY_BYTES_MAX).read_to_vec()?;
-        Ok(Answer { status: head.status, headers: head.headers, body, elapsed: began.elapsed() })
+        if bare { agent.run(request.body(())?) } else { agent.run(request.body(question.body)?) }
     }
 
     fn failure(&self, error: &ureq::Error, timeout: Duration) -> Failure {
@@ -210,6 +221,12 @@ impl Host {
                 .hint("`tenon doctor` says what is wrong on this machine"),
         }
     }
+}
+
+fn whole(response: Response<Body>, began: Instant) -> Result<Answer, ureq::Error> {
+    let (head, body) = response.into_parts();
+    let body = body.into_with_config().limit(BODY_BYTES_MAX).read_to_vec()?;
+    Ok(Answer { status: head.status, headers: head.headers, body, elapsed: began.elapsed() })
 }
 
 #[cfg(test)]

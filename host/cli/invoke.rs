@@ -8,7 +8,6 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anstyle::Style;
 use clap::Args;
 use serde_json::{Value, json};
 use ureq::http::{HeaderName, HeaderValue, Method, header};
@@ -17,7 +16,7 @@ use crate::client::{ANSWER_TIMEOUT, Answer, BODY_BYTES_MAX, Host, Question};
 use crate::failure::{Exit, Failure, Stop, printable};
 use crate::problem::{exit_of, failure_of};
 use crate::target::Target;
-use crate::{output, timing};
+use crate::{key, output, timing};
 
 /// Beyond the deadline given to the host, so that its own 504 arrives and can be shown.
 const DEADLINE_SLACK: Duration = Duration::from_secs(5);
@@ -47,7 +46,7 @@ pub(crate) struct InvokeFlags {
     /// The body's type [default: JSON when the body is JSON, else plain text or bytes]
     #[arg(long, value_name = "TYPE")]
     content_type: Option<HeaderValue>,
-    /// A header to send, may be repeated
+    /// A header to send, may be repeated; the key in TENON_KEY is sent as `authorization` where none is given
     #[arg(long, short = 'H', value_name = "NAME:VALUE", value_parser = parse_header)]
     header: Vec<(HeaderName, HeaderValue)>,
     /// The host's deadline for the answer; the function's own limit caps it
@@ -78,7 +77,7 @@ pub(crate) fn run(host: &Host, flags: &InvokeFlags) -> Result<(), Stop> {
     }
     show_body(&answer)?;
     if io::stderr().is_terminal() {
-        aside(&timing::line(&answer));
+        output::aside(&timing::line(&answer));
     }
     Ok(())
 }
@@ -93,6 +92,11 @@ fn question(flags: &InvokeFlags) -> Result<Question, Failure> {
     if let Some(ms) = flags.timeout_ms {
         headers.push((HeaderName::from_static("x-tenon-timeout-ms"), HeaderValue::from(ms)));
         timeout = Duration::from_millis(ms).saturating_add(DEADLINE_SLACK);
+    }
+    if let Some(key) = key::given()?
+        && !headers.iter().any(|(name, _)| name == header::AUTHORIZATION)
+    {
+        headers.push((header::AUTHORIZATION, key::bearer(&key)?));
     }
     let method = if flags.get { Method::GET } else { Method::POST };
     Ok(Question { method, path: flags.target.path(), headers, body, timeout })
@@ -110,7 +114,7 @@ fn read_body(flags: &InvokeFlags) -> Result<Vec<u8>, Failure> {
         None if flags.stdin.is_none() => Ok(Vec::new()),
         _ => {
             if io::stdin().is_terminal() && io::stderr().is_terminal() {
-                aside("reading the body from standard input; Ctrl-D ends it");
+                output::aside("reading the body from standard input; Ctrl-D ends it");
             }
             read_bounded(io::stdin().lock(), Path::new("standard input"))
         }
@@ -177,12 +181,6 @@ fn show_headers(answer: &Answer) {
     for (name, value) in &answer.headers {
         let _ = writeln!(err, "{name}: {}", printable(&String::from_utf8_lossy(value.as_bytes())));
     }
-}
-
-/// A remark beside the answer; a closed standard error does not concern it.
-fn aside(text: &str) {
-    let dim = Style::new().dimmed();
-    let _ = writeln!(anstream::stderr().lock(), "{dim}{}{dim:#}", printable(text));
 }
 
 fn code(answer: &Answer) -> Option<String> {

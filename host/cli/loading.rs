@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use ureq::http::Uri;
 
@@ -18,7 +17,6 @@ use crate::output::{self, cell};
 
 /// Reading a large model and measuring it on a busy machine takes minutes.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(30 * 60);
-const SPINNER_TICK: Duration = Duration::from_millis(100);
 
 /// What is to be done to a model.
 #[derive(Subcommand, Debug)]
@@ -69,7 +67,7 @@ pub(crate) fn run(host: &Host, change: &Change) -> Result<(), Stop> {
     };
     let question = question(flags, what, order)?;
     let control = flags.control.open(host)?;
-    let spinner = spinner(&format!("{what} {} at {}", flags.model, control.base()));
+    let spinner = output::spinner(&format!("{what} {} at {}", flags.model, control.base()));
     let document = control.json(question);
     spinner.finish_and_clear();
     let document = document?;
@@ -113,17 +111,6 @@ fn line(version: &Value) -> String {
     }
     let printable = crate::failure::printable;
     format!("{} {style}{}{style:#}{}", printable(&models::name(version)), printable(&state), printable(&rest))
-}
-
-/// Turns on a terminal while the host is at it; nothing elsewhere.
-fn spinner(what: &str) -> ProgressBar {
-    let spinner = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
-        spinner.set_style(style);
-    }
-    spinner.set_message(what.to_owned());
-    spinner.enable_steady_tick(SPINNER_TICK);
-    spinner
 }
 
 #[cfg(test)]

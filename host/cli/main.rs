@@ -8,21 +8,34 @@ mod bench;
 mod client;
 mod completions;
 mod control;
+mod deploy;
+mod dev;
 mod doctor;
+mod drain;
 mod explain;
 mod failure;
 mod functions;
+mod history;
 mod inspect;
 mod invoke;
+mod key;
+mod keys;
 mod libtorch;
 mod loading;
+mod logs;
 mod models;
+mod multipart;
+mod new;
 mod output;
 mod problem;
 mod serve;
 mod target;
+mod tenants;
+mod times;
 mod timing;
+mod traffic;
 mod trust;
+mod undeploy;
 
 // What `function.toml` is judged with (`inspect/function.rs`): the host's own files, which know no room.
 #[allow(unreachable_pub, reason = "public in the host")]
@@ -59,14 +72,38 @@ pub(crate) struct Cli {
 enum Subcommands {
     /// Start a host: finds tenon-host and libtorch, and becomes it
     Serve(serve::ServeFlags),
+    /// Write a plugin's project, with all that it needs to build
+    New(new::NewFlags),
+    /// Build a plugin and serve it, and again whenever a source changes
+    Dev(Box<dev::DevFlags>),
     /// Send one request to a function and print its answer
     Invoke(invoke::InvokeFlags),
     /// Drive a function, or any HTTP server, and measure its answers
     Bench(Box<bench::BenchFlags>),
     /// List the host's models, or change what serves
     Models(models::ModelsFlags),
-    /// List the functions that can be invoked
-    Functions(models::ListFlags),
+    /// List the functions that can be invoked, or one function's revisions
+    Functions(functions::FunctionsFlags),
+    /// Deploy a function: send a plugin, wait until it is a revision that is ready
+    Deploy(Box<deploy::DeployFlags>),
+    /// Give a revision all traffic of its function
+    Promote(traffic::PromoteFlags),
+    /// Give traffic back to the revisions that had it before
+    Rollback(traffic::RollbackFlags),
+    /// Show which revisions get which share of a function's requests, or change it
+    Traffic(traffic::TrafficFlags),
+    /// Show who changed what about a function, when, and why
+    History(history::HistoryFlags),
+    /// Remove a function
+    Undeploy(undeploy::UndeployFlags),
+    /// Show what a function's plugin says, and where it trapped
+    Logs(logs::LogsFlags),
+    /// Show tenants and what they may use, or change it
+    Tenants(tenants::TenantsFlags),
+    /// Show, make, replace or end keys
+    Keys(keys::KeysFlags),
+    /// Have a host end what it has begun and take nothing new
+    Drain(drain::DrainFlags),
     /// Say why a model batches as it does, and what to do about it
     Explain(explain::ExplainFlags),
     /// Show what a plugin's component asks for, and whether a host would take it
@@ -108,8 +145,20 @@ impl Cli {
 fn run(cli: &Cli) -> Result<(), Stop> {
     match &cli.command {
         Subcommands::Serve(flags) => serve::run(flags),
+        Subcommands::New(flags) => new::run(flags),
+        Subcommands::Dev(flags) => dev::run(flags),
         Subcommands::Invoke(flags) => invoke::run(&cli.host()?, flags),
         Subcommands::Bench(flags) => bench::run(&cli.host()?, flags),
+        Subcommands::Deploy(flags) => deploy::run(&cli.host()?, flags),
+        Subcommands::Promote(flags) => traffic::promote(&cli.host()?, flags),
+        Subcommands::Rollback(flags) => traffic::rollback(&cli.host()?, flags),
+        Subcommands::Traffic(flags) => traffic::run(&cli.host()?, flags),
+        Subcommands::History(flags) => history::run(&cli.host()?, flags),
+        Subcommands::Undeploy(flags) => undeploy::run(&cli.host()?, flags),
+        Subcommands::Logs(flags) => logs::run(&cli.host()?, flags),
+        Subcommands::Tenants(flags) => tenants::run(&cli.host()?, flags),
+        Subcommands::Keys(flags) => keys::run(&cli.host()?, flags),
+        Subcommands::Drain(flags) => drain::run(&cli.host()?, flags),
         Subcommands::Explain(flags) => explain::run(&cli.host()?, flags),
         Subcommands::Inspect(flags) => inspect::run(flags),
         Subcommands::Models(flags) => models::run(&cli.host()?, flags),

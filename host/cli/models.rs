@@ -4,9 +4,11 @@
 
 use clap::Args;
 use serde_json::Value;
+use ureq::http::header;
 
 use crate::client::{Host, Question};
 use crate::failure::Stop;
+use crate::key;
 use crate::loading::{self, Change};
 use crate::output::{self, MISSING, cell};
 use crate::problem::failure_of;
@@ -16,7 +18,7 @@ use crate::problem::failure_of;
 pub(crate) struct ListFlags {
     /// Print the host's JSON instead of a table
     #[arg(long)]
-    json: bool,
+    pub(crate) json: bool,
 }
 
 /// Flags of `tenon models`.
@@ -59,7 +61,11 @@ pub(crate) fn name(model: &Value) -> String {
 
 /// Fetches a list of the data plane; `None` when `--json` has already shown it.
 pub(crate) fn fetch(host: &Host, path: &str, flags: &ListFlags) -> Result<Option<Value>, Stop> {
-    let answer = host.ask(Question::get(path))?;
+    let mut question = Question::get(path);
+    if let Some(key) = key::given()? {
+        question.headers.push((header::AUTHORIZATION, key::bearer(&key)?));
+    }
+    let answer = host.ask(question)?;
     if !answer.status.is_success() {
         return Err(failure_of(&answer).into());
     }

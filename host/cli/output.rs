@@ -4,14 +4,19 @@
 //! everything that came from a host loses its control characters before it reaches a table.
 
 use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
 use crate::failure::{Exit, Failure, Stop, printable};
 
+const SPINNER_TICK: Duration = Duration::from_millis(100);
+/// As much of a digest as tells two revisions apart; `--json` has the whole.
+const DIGEST_CHARS: usize = 12;
 /// Shown for what a host does not say.
 pub(crate) const MISSING: &str = "-";
 
@@ -60,6 +65,53 @@ pub(crate) fn bytes(body: &[u8]) -> io::Result<()> {
         out.write_all(b"\n")?;
     }
     out.flush()
+}
+
+/// A remark for people on standard error; that nobody reads there does not concern it.
+pub(crate) fn aside(text: &str) {
+    let dim = Style::new().dimmed();
+    let _ = writeln!(anstream::stderr().lock(), "{dim}{}{dim:#}", printable(text));
+}
+
+/// What has happened, on standard error, where somebody looks on.
+pub(crate) fn notice(text: &str) {
+    let cyan = AnsiColor::Cyan.on_default().bold();
+    let _ = writeln!(anstream::stderr().lock(), "{cyan}tenon:{cyan:#} {}", printable(text));
+}
+
+/// What people must not miss, on standard error.
+pub(crate) fn warning(text: &str) {
+    let yellow = AnsiColor::Yellow.on_default().bold();
+    let _ = writeln!(anstream::stderr().lock(), "{yellow}warning:{yellow:#} {}", printable(text));
+}
+
+/// Turns on a terminal while something takes its time; nothing elsewhere.
+pub(crate) fn spinner(what: &str) -> ProgressBar {
+    let spinner = ProgressBar::new_spinner();
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        spinner.set_style(style);
+    }
+    spinner.set_message(what.to_owned());
+    spinner.enable_steady_tick(SPINNER_TICK);
+    spinner
+}
+
+/// The beginning of an object's digest.
+pub(crate) fn digest(object: &Value) -> String {
+    let digest = cell(object, "digest");
+    digest.rsplit(':').next().unwrap_or_default().chars().take(DIGEST_CHARS).collect()
+}
+
+/// A size as people say it.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["bytes", "KiB", "MiB", "GiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} bytes") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
 /// A member of a JSON object as the text of a cell.

@@ -18,10 +18,29 @@ type Row = (&'static str, Exit, &'static str);
 
 /// Codes of the host. Codes of guests are their own and stand for a 4xx.
 const TABLE: &[Row] = &[
-    ("unauthenticated", Exit::Request, "send a key: --header 'authorization: Bearer <key>'"),
+    ("unauthenticated", Exit::Request, "give a key in TENON_KEY"),
     ("forbidden", Exit::Request, "this key may not do that: ask the tenant's operator for one that may"),
     ("function-not-found", Exit::Request, "`tenon functions` lists what this host serves"),
     ("revision-not-found", Exit::Request, "leave out @revision for the one in traffic; `tenon functions` lists them"),
+    ("tenant-not-found", Exit::Request, "`tenon tenants` lists them, and `tenon tenants set` makes one"),
+    ("key-not-found", Exit::Request, "`tenon keys <tenant>` lists them"),
+    (
+        "deployment-not-found",
+        Exit::Request,
+        "a host remembers for an hour what it took: `tenon functions` has the outcome",
+    ),
+    ("conflict", Exit::Request, "look at what is there (`tenon history`), then do it again or do something else"),
+    ("quota", Exit::Request, "remove what is no longer needed, or ask an operator for more (`tenon tenants set`)"),
+    ("manifest", Exit::Function, "put function.toml right: `tenon inspect PLUGIN.wasm -f function.toml` says more"),
+    ("component", Exit::Function, "`tenon inspect PLUGIN.wasm` says what the component lacks"),
+    ("binding", Exit::Function, "compare [models] in function.toml with `tenon models`"),
+    ("case", Exit::Function, "the function answers otherwise than its [[case]] expects: mend the plugin, or the case"),
+    ("digest-mismatch", Exit::Request, "what arrived is not what was meant: build and deploy again"),
+    (
+        "model-not-granted",
+        Exit::Request,
+        "this tenant may not use that model: an operator grants it with `tenon tenants set --models`",
+    ),
     ("model-not-found", Exit::Request, "`tenon models` lists what this host has"),
     ("model-refused", Exit::Request, "what served goes on serving: put the files right and load again"),
     (
@@ -38,6 +57,7 @@ const TABLE: &[Row] = &[
     ),
     ("rate-limited", Exit::Capacity, "send more slowly"),
     ("concurrency-limit", Exit::Capacity, "keep fewer requests in flight"),
+    ("too-many-followers", Exit::Capacity, "end another `tenon logs -f`, or read without following"),
     ("queue-full", Exit::Capacity, "the model is busy: send fewer at once, or give it more instances in model.toml"),
     ("tenant-memory", Exit::Capacity, "the tenant holds all memory it may: keep fewer or smaller requests in flight"),
     ("plugin-trap", Exit::Function, "the plugin crashed: its log, under this request id, has the backtrace"),
@@ -81,6 +101,14 @@ pub(crate) fn exit_of(status: u16, code: &str) -> Exit {
         Some((_, exit, _)) if status >= 500 => *exit,
         _ => by_status,
     }
+}
+
+/// Whose fault it is that a host did not take what was deployed, and what to try next. What a new code means is told
+/// by its detail; most likely it is about the function.
+pub(crate) fn refusal_of(code: &str, detail: &str) -> Failure {
+    let failure =
+        |exit| Failure::new(exit, if detail.is_empty() { code.to_owned() } else { format!("{code}: {detail}") });
+    row(code).map_or_else(|| failure(Exit::Function), |(_, exit, hint)| failure(*exit).hint(*hint))
 }
 
 fn row(code: &str) -> Option<&'static Row> {

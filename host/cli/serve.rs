@@ -20,32 +20,36 @@ pub(crate) const HOST_BINARY: &str = if cfg!(windows) { "tenon-host.exe" } else 
 const LOADER_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
 /// Flags of `tenon serve`, as the host knows them; it checks their values and has their defaults.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub(crate) struct ServeFlags {
     /// A configuration file (tenon.toml)
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
     /// Where callers invoke functions [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
-    listen: Option<String>,
+    pub(crate) listen: Option<String>,
     /// Where operators reach the host, always with a token [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDR")]
-    control_listen: Option<String>,
+    pub(crate) control_listen: Option<String>,
     /// The model repository [default: ./models]
     #[arg(long, value_name = "DIR")]
-    models: Option<PathBuf>,
+    pub(crate) models: Option<PathBuf>,
     /// What the host keeps: measured profiles, the admin token [default: ./data]
     #[arg(long, value_name = "DIR")]
-    data: Option<PathBuf>,
+    pub(crate) data: Option<PathBuf>,
     /// Serve functions from DIR/<tenant>/<function>/, and again when they change
     #[arg(long, value_name = "DIR")]
-    dev_functions: Option<PathBuf>,
+    pub(crate) dev_functions: Option<PathBuf>,
+    /// Take over from the host that serves from the same data folder: load everything, get its sockets, and
+    /// let it finish; no request is refused
+    #[arg(long)]
+    pub(crate) handover: bool,
     /// Load the configuration, say what is wrong with it, and stop
     #[arg(long)]
-    check: bool,
+    pub(crate) check: bool,
     /// Further arguments for tenon-host, after `--`
     #[arg(last = true, value_name = "HOST ARGS")]
-    further: Vec<OsString>,
+    pub(crate) further: Vec<OsString>,
 }
 
 impl ServeFlags {
@@ -64,8 +68,8 @@ impl ServeFlags {
         for (flag, value) in [("--listen", &self.listen), ("--control-listen", &self.control_listen)] {
             arguments.extend(value.iter().flat_map(|value| [flag.into(), value.into()]));
         }
-        if self.check {
-            arguments.push("--check".into());
+        for (flag, given) in [("--handover", self.handover), ("--check", self.check)] {
+            arguments.extend(given.then(|| flag.into()));
         }
         arguments.extend(self.further.iter().cloned());
         arguments
@@ -74,13 +78,19 @@ impl ServeFlags {
 
 /// Runs the command; returns only when the host could not be started.
 pub(crate) fn run(flags: &ServeFlags) -> Result<(), Stop> {
+    let command = command(flags)?;
+    Err(become_host(command).into())
+}
+
+/// The host with its flags, ready to be started.
+pub(crate) fn command(flags: &ServeFlags) -> Result<Command, Failure> {
     let binary_dir = binary_dir()?;
     let host = find_host(&binary_dir)?;
     let libtorch = Places::here(Some(binary_dir)).find()?;
     let search = with_first(&libtorch.lib, env::var_os(LOADER_PATH))?;
     let mut command = Command::new(&host);
     command.args(flags.arguments()).env(LOADER_PATH, search);
-    Err(become_host(command, &host).into())
+    Ok(command)
 }
 
 /// The folder of this program, links resolved: people link `tenon` into their PATH, and the pair stays together.
@@ -114,15 +124,15 @@ fn with_first(lib: &Path, existing: Option<OsString>) -> Result<OsString, Failur
 }
 
 #[cfg(unix)]
-fn become_host(mut command: Command, host: &Path) -> Failure {
+fn become_host(mut command: Command) -> Failure {
     use std::os::unix::process::CommandExt as _;
     let error = command.exec();
-    Failure::new(Exit::Environment, format!("cannot start {}: {error}", host.display()))
+    Failure::new(Exit::Environment, format!("cannot start {}: {error}", Path::new(command.get_program()).display()))
         .hint("is it built for this machine and executable? `tenon doctor` looks further")
 }
 
 #[cfg(not(unix))]
-fn become_host(_command: Command, _host: &Path) -> Failure {
+fn become_host(_command: Command) -> Failure {
     Failure::new(Exit::Environment, "hosts run on Linux").hint("invoke one elsewhere with --host")
 }
 
@@ -140,9 +150,11 @@ mod tests {
 
     #[test]
     fn flags_reach_the_host_as_they_were_given() {
-        let given = ["serve", "--listen", "127.0.0.1:0", "--models", "m", "--check", "--", "--new-flag", "x"];
+        let given =
+            ["serve", "--listen", "127.0.0.1:0", "--models", "m", "--check", "--handover", "--", "--new-flag", "x"];
         let arguments = Line::parse_from(given).flags.arguments();
-        assert_eq!(arguments, ["--models", "m", "--listen", "127.0.0.1:0", "--check", "--new-flag", "x"]);
+        let expected = ["--models", "m", "--listen", "127.0.0.1:0", "--handover", "--check", "--new-flag", "x"];
+        assert_eq!(arguments, expected);
         assert!(Line::parse_from(["serve"]).flags.arguments().is_empty());
     }
 

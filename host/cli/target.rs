@@ -4,7 +4,7 @@
 //! It refuses what cannot be a name before anything is sent, because the host could only answer 404 to it; it
 //! does not know which functions exist.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// A function to be invoked, as a path of the data plane.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,47 @@ impl Target {
     }
 }
 
+/// A function by its two names, for what is asked about it and not of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Name {
+    /// The owner.
+    pub(crate) tenant: String,
+    /// The function.
+    pub(crate) function: String,
+}
+
+impl Name {
+    /// Reads `<tenant>/<function>`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let Target { tenant, function, rest } = Target::parse(text)?;
+        if !rest.is_empty() || function.contains('@') {
+            return Err(format!("write {tenant}/{} alone", function.split('@').next().unwrap_or_default()));
+        }
+        Ok(Self { tenant, function })
+    }
+
+    /// Where the control plane has it, with `rest` behind.
+    pub(crate) fn path(&self, rest: &str) -> String {
+        format!("/admin/v1/functions/{}/{}{rest}", self.tenant, self.function)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.tenant, self.function)
+    }
+}
+
+/// Reads a tenant's name.
+pub(crate) fn parse_tenant(text: &str) -> Result<String, String> {
+    name("tenant", text).map(|()| text.to_owned())
+}
+
+/// Percent-encodes a value of a query, or a piece of a path.
+pub(crate) fn encode_value(text: &str) -> String {
+    encoded(text, "-._~")
+}
+
 fn name(what: &str, text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err(format!("the {what} is empty; write <tenant>/<function>, such as demo/reranker"));
@@ -79,8 +120,12 @@ fn name(what: &str, text: &str) -> Result<(), String> {
 }
 
 fn encode(text: &str) -> String {
+    encoded(text, PLAIN)
+}
+
+fn encoded(text: &str, plain: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || PLAIN.as_bytes().contains(&byte) {
+        if byte.is_ascii_alphanumeric() || plain.as_bytes().contains(&byte) {
             out.push(char::from(byte));
         } else {
             let _ = write!(out, "%{byte:02X}");
@@ -106,6 +151,16 @@ mod tests {
         ] {
             assert_eq!(Target::parse(text).expect(text).path(), path);
         }
+    }
+
+    #[test]
+    fn a_name_is_a_function_alone() {
+        let name = Name::parse("demo/reranker").unwrap();
+        assert_eq!(name.path("/traffic"), "/admin/v1/functions/demo/reranker/traffic");
+        for text in ["demo", "demo/x@3", "demo/x/y", "demo/x?y"] {
+            assert!(Name::parse(text).is_err(), "{text}");
+        }
+        assert_eq!(encode_value("a b&c=%ü"), "a%20b%26c%3D%25%C3%BC");
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{Call, InferError, InvokeError, Tenant, snapshot::Snapshot};
+use super::{AccessError, Call, InferError, InvokeError, Tenant, snapshot::Snapshot};
 use crate::{
-    account::{Holder, Place, Places},
+    account::{Holder, Place},
     arrivals::Arrival,
     engine::Model,
     invocation::{Invocation, Permit},
@@ -24,6 +24,8 @@ pub struct Admission {
     permits: Arc<Semaphore>,
     places: usize,
     draining: AtomicBool,
+    /// The same for those who wait for it: each invocation asks, and a load is what that may cost.
+    drain: watch::Sender<bool>,
     cut: watch::Sender<bool>,
     retry_after: Duration,
     telemetry: Arc<Telemetry>,
@@ -37,28 +39,35 @@ impl Admission {
             permits,
             places,
             draining: AtomicBool::new(false),
+            drain: watch::Sender::new(false),
             cut: watch::Sender::new(false),
             retry_after,
             telemetry,
         }
     }
 
-    /// Lets an invocation in: host not draining, a place free, room in the queue of every bound model. What it may hold
-    /// is accounted from here on.
+    /// Lets an invocation in: host not draining, a place free, room in the queue of every bound model, its tenant within
+    /// its rates. What it may hold is accounted from here on; `turn` is its place among its function's.
     pub(super) fn admit(
         &self,
         call: &Call,
         snapshot: &Snapshot,
-        deadline: Instant,
+        (deadline, turn): (Instant, Option<OwnedSemaphorePermit>),
         record: Option<Arc<Record>>,
     ) -> Result<Arc<Invocation>, InvokeError> {
         let revision = &snapshot.revision;
         let tenant = &revision.owner;
+        // A grant may have been taken back since it was brought up.
+        if revision.manifest.models.values().any(|bound| !tenant.may_ask(&bound.model)) {
+            return Err(AccessError::Forbidden("its tenant may not use a model that the function is bound to").into());
+        }
         let permit = self.enter(tenant, snapshot.models.by_alias.values(), snapshot.models.missing.first())?;
+        let permit = permit.with_turn(turn);
         let account = tenant.account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
         let names = (tenant.name.clone(), revision.function.clone());
         let invocation = Invocation::new(call.id.clone(), names, deadline, account).with_permit(permit);
-        let invocation = invocation.of_revision(revision.number).ranked(tenant.standing, call.priority);
+        let invocation =
+            invocation.of_revision(revision.number, revision.log.clone()).ranked(tenant.standing(), call.priority);
         Ok(Arc::new(invocation.traced(call.trace, record)))
     }
 
@@ -78,10 +87,12 @@ impl Admission {
             return Err(InferError::Unavailable { model: model.clone() }.into());
         }
         for model in models {
-            let room = model.room(&tenant.name, tenant.standing);
+            let room = model.room(&tenant.name, tenant.standing());
             room.inspect_err(|error| self.telemetry.shed(reason(error)))?;
         }
-        let (permit, place) = self.place(&tenant.places).inspect_err(|_| self.telemetry.shed("concurrency-limit"))?;
+        let (permit, place) = self.place(tenant).inspect_err(|_| self.telemetry.shed("concurrency-limit"))?;
+        // Last, so that what is refused for another reason costs the tenant nothing.
+        tenant.request(Instant::now()).inspect_err(|_| self.telemetry.shed("rate-limited"))?;
         Ok(Permit::new(permit, place, self.telemetry.in_flight().clone()))
     }
 
@@ -100,11 +111,12 @@ impl Admission {
     }
 
     /// A place, of which a tenant may have as many as leave some to others.
-    fn place(&self, tenant: &Places) -> Result<(OwnedSemaphorePermit, Place), InvokeError> {
+    fn place(&self, tenant: &Tenant) -> Result<(OwnedSemaphorePermit, Place), InvokeError> {
         let (limit, retry_after) = (self.places, self.retry_after);
         let free = self.permits.available_permits();
-        let place = tenant.take(free).map_err(|held| match free {
-            0 => InvokeError::Concurrency { limit, retry_after },
+        let place = tenant.place(free).map_err(|(held, most)| match (free, most) {
+            (_, Some(most)) if held >= most as usize => InvokeError::TenantLimit { limit: most, retry_after },
+            (0, _) => InvokeError::Concurrency { limit, retry_after },
             _ => InvokeError::TenantConcurrency { held, limit, retry_after },
         })?;
         let permit = self.permits.clone().try_acquire_owned();
@@ -119,6 +131,7 @@ impl Admission {
     /// Refuses everything from now on; what is in flight goes on.
     pub fn drain(&self) {
         self.draining.store(true, SeqCst);
+        self.drain.send_replace(true);
     }
 
     /// Whether the host is stopping.
@@ -136,6 +149,18 @@ impl Admission {
         // Fails only if the sender were gone, and it is here.
         let _ = self.cut.subscribe().wait_for(|cut| *cut).await;
         InvokeError::Draining { retry_after: self.retry_after }
+    }
+
+    /// Waits until the host drains and nothing is in flight any more, or what is has been ended: from then on no guest says
+    /// anything.
+    pub async fn over(&self) {
+        // Neither fails: the senders are here.
+        let _ = self.drain.subscribe().wait_for(|drain| *drain).await;
+        let mut cut = self.cut.subscribe();
+        tokio::select! {
+            () = self.idle() => {}
+            _ = cut.wait_for(|cut| *cut) => {}
+        }
     }
 
     /// Waits until no invocation holds a place. Ends only when they do: the caller bounds it.

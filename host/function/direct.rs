@@ -1,10 +1,12 @@
-//! Inferences without a function: a caller of the Open Inference Protocol asks a model itself, as the tenant `default`.
+//! Inferences without a function: a caller of the Open Inference Protocol asks a model itself, as the tenant whose key it
+//! has, or `default`.
 //!
 //! It goes the way of an invocation without its guest: the same door, the same accounts, the same queue. Owns that way;
 //! refuses to know how requests and answers are written (`oip`) and how they look over HTTP.
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -12,12 +14,13 @@ use bytes::Bytes;
 use tokio::time::timeout_at;
 
 use super::{
-    Body, BodyError, InferError, InvokeError, Outcome, Runtime, Tenant,
+    Body, BodyError, Deployer, InferError, InvokeError, Outcome, Runtime, Tenant,
     body::{self, ReadError},
     ending::{Arrival, Ending, Serving, log},
     oip::{self, DecodeError, Form, InferRequest, Told, UntoldError},
 };
 use crate::{
+    access::Caller,
     account::{Account, Charge, Holder, Kind, OverLimit, Used},
     engine::{EngineError, Model, ModelReference},
     invocation::{Invocation, Outputs, Response, Stage},
@@ -52,41 +55,61 @@ pub struct Asked {
     pub arrived: Instant,
     /// Where the request stands in its caller's trace.
     pub trace: TraceContext,
+    /// Who asks; it is done in the name of their tenant.
+    pub caller: Caller,
 }
 
 /// What all such inferences share.
 pub struct Direct {
     config: oip::Config,
-    tenant: Arc<Tenant>,
+    deployer: Arc<Deployer>,
     function: Arc<str>,
+    /// Those who asked so far.
+    askers: Mutex<HashMap<String, Arc<Asker>>>,
+}
+
+/// A tenant that asks models itself.
+struct Asker {
+    tenant: Arc<Tenant>,
     metrics: FunctionMetrics,
 }
 
 impl Direct {
-    /// As this tenant; the metrics are of it.
-    pub fn new(config: oip::Config, tenant: Arc<Tenant>, metrics: FunctionMetrics) -> Self {
-        Self { config, tenant, function: FUNCTION.into(), metrics }
+    /// For the tenants that `deployer` knows.
+    pub fn new(config: oip::Config, deployer: Arc<Deployer>) -> Self {
+        Self { config, deployer, function: FUNCTION.into(), askers: Mutex::default() }
+    }
+
+    fn asker(&self, caller: &Caller) -> Arc<Asker> {
+        let name = caller.tenant().unwrap_or(DEFAULT_TENANT);
+        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(asker) = askers.get(name) {
+            return asker.clone();
+        }
+        let (tenant, metrics) = (self.deployer.tenant(name), self.deployer.telemetry().function(name, FUNCTION));
+        let asker = Arc::new(Asker { tenant, metrics });
+        askers.insert(name.to_owned(), asker.clone());
+        asker
     }
 }
 
 impl Runtime {
     /// Asks a model without a function between. Never fails.
     pub async fn infer(&self, mut asked: Asked, body: impl Body) -> Outcome {
-        let direct = &self.direct;
-        let serving =
-            Serving { tenant: &direct.tenant.name, function: &direct.function, revision: 0, metrics: &direct.metrics };
+        let (function, asker) = (&self.direct.function, self.direct.asker(&asked.caller));
+        let serving = Serving { tenant: &asker.tenant.name, function, revision: 0, metrics: &asker.metrics, log: None };
         let id = asked.id.clone();
         let arrival = Arrival { id: &id, method: "POST", arrived: asked.arrived, trace: &mut asked.trace };
         let mut ending = Ending::of(serving, arrival, self.telemetry());
         let trace = asked.trace;
         let result = tokio::select! {
             biased;
-            result = self.ask(&mut ending, asked, body) => result,
+            result = self.ask((&asker, &mut ending), asked, body) => result,
             error = self.admission.cut_off() => Err(error),
         };
         let (stages, report) = ending.answered(&result);
         for (stage, time) in &stages {
-            direct.metrics.stage(*stage, *time);
+            asker.metrics.stage(*stage, *time);
         }
         if let Err(error) = &result {
             log((&id, &trace), serving, error);
@@ -95,18 +118,24 @@ impl Runtime {
     }
 
     /// The story: admit, read, understand, ask, tell.
-    async fn ask(&self, ending: &mut Ending<'_>, asked: Asked, mut body: impl Body) -> Result<Response, InvokeError> {
-        let direct = &self.direct;
-        let limit = direct.config.body_bytes;
+    async fn ask(
+        &self,
+        (asker, ending): (&Asker, &mut Ending<'_>),
+        asked: Asked,
+        mut body: impl Body,
+    ) -> Result<Response, InvokeError> {
+        self.identity().may_ask(&asked.caller)?;
+        let (direct, tenant) = (&self.direct, &asker.tenant);
+        let limit = tenant.body_bytes(direct.config.body_bytes);
         let timeout = asked.timeout.map_or(direct.config.timeout(), |wanted| wanted.min(direct.config.timeout()));
         let deadline = asked.arrived + timeout;
         body::check_announced(&body, limit).map_err(refused_body)?;
-        let model = asked.model.as_ref().map(|(name, version)| self.model(name, version)).transpose()?;
-        let permit = self.admission.enter(&direct.tenant, model.iter(), None)?;
-        let account = direct.tenant.account.child(Holder::Invocation, direct.config.memory_bytes);
-        let names = (direct.tenant.name.clone(), direct.function.clone());
+        let model = asked.model.as_ref().map(|(name, version)| self.granted(tenant, name, version)).transpose()?;
+        let permit = self.admission.enter(tenant, model.iter(), None)?;
+        let account = tenant.account.child(Holder::Invocation, direct.config.memory_bytes);
+        let names = (tenant.name.clone(), direct.function.clone());
         let invocation = Invocation::new(asked.id.clone(), names, deadline, account).with_permit(permit);
-        let invocation = invocation.ranked(direct.tenant.standing, asked.priority);
+        let invocation = invocation.ranked(tenant.standing(), asked.priority);
         let invocation = Arc::new(invocation.traced(asked.trace, ending.record()));
         let charge = invocation.account.charge(Kind::Request, 0)?;
         let read = body::read(&mut body, limit, charge, deadline);
@@ -115,8 +144,8 @@ impl Runtime {
             ReadError::Memory(over) => too_much(over),
             ReadError::Deadline => InvokeError::Deadline { timeout },
         })?;
-        let spent = Spent { metrics: &direct.metrics, account: invocation.account.clone() };
-        let answered = timeout_at(deadline.into(), self.answer(&invocation, (&asked, model), read));
+        let spent = Spent { asker, account: invocation.account.clone() };
+        let answered = timeout_at(deadline.into(), self.answer((&invocation, tenant), (&asked, model), read));
         let answered = answered.await;
         drop(spent);
         ending.stages = invocation.stages.taken();
@@ -126,7 +155,7 @@ impl Runtime {
     /// From the body's bytes to the answer's.
     async fn answer(
         &self,
-        invocation: &Arc<Invocation>,
+        (invocation, tenant): (&Arc<Invocation>, &Tenant),
         (asked, model): (&Asked, Option<Arc<Model>>),
         (body, charge): (Bytes, Charge),
     ) -> Result<Response, InvokeError> {
@@ -140,13 +169,15 @@ impl Runtime {
         let mut request = self.aside((invocation, length), decode).await?.map_err(undecoded)?;
         let model = match model {
             Some(model) => model,
-            None => self.model(&request.model, &request.version)?,
+            None => self.granted(tenant, &request.model, &request.version)?,
         };
         known_outputs(&model, &request)?;
         // Never longer than the whole may take, so that it is an instant at all.
         let own = request.timeout.map(|own| own.min(self.direct.config.timeout()));
         let (inputs, charges) = (std::mem::take(&mut request.inputs), std::mem::take(&mut request.charges));
+        let rows = inputs.first().map_or(0, |(_, tensor)| tensor.layout.rows() as u64);
         let asking = async move {
+            let _in_flight = tenant.rows(rows)?;
             let outputs = model.infer(inputs, charges, invocation).map_err(refused_rows)?.outputs().await;
             let outputs = outputs.map_err(refused_rows)?;
             let length = outputs.tensors.iter().map(|(_, tensor)| tensor.bytes.len()).sum();
@@ -184,6 +215,32 @@ impl Runtime {
 }
 
 impl Runtime {
+    /// The same, where the tenant may ask it; a model that it may not ask is none for it.
+    fn granted(&self, tenant: &Tenant, name: &str, version: &str) -> Result<Arc<Model>, InvokeError> {
+        let none = || InvokeError::NoModel { detail: format!("there is no model `{}`", oip::echo(name)), known: false };
+        if !tenant.may_ask(name) {
+            return Err(none());
+        }
+        // Who may not ask all of them is not told what there is.
+        self.model(name, version).map_err(|error| match error {
+            InvokeError::NoModel { known: false, .. } if !tenant.may_ask_all() => none(),
+            error => error,
+        })
+    }
+
+    /// The same for who only wants to know about it.
+    pub(super) fn model_for(&self, caller: &Caller, name: &str, version: &str) -> Result<Arc<Model>, InvokeError> {
+        match caller.tenant() {
+            Some(tenant) => self.granted(&self.direct.deployer.tenant(tenant), name, version),
+            None => self.model(name, version),
+        }
+    }
+
+    /// Whether a caller may ask a model, and so know about it.
+    pub(super) fn may_ask(&self, caller: &Caller, model: &str) -> bool {
+        caller.tenant().is_none_or(|tenant| self.direct.deployer.tenant(tenant).may_ask(model))
+    }
+
     /// A model by its name and version, empty for the one that serves.
     pub(super) fn model(&self, name: &str, version: &str) -> Result<Arc<Model>, InvokeError> {
         let reference = if version.is_empty() { name.to_owned() } else { format!("{name}@{version}") };
@@ -200,13 +257,15 @@ impl Runtime {
 
 /// Adds an inference's processor time to its tenant's, however it ends.
 struct Spent<'a> {
-    metrics: &'a FunctionMetrics,
+    asker: &'a Asker,
     account: Arc<Account>,
 }
 
 impl Drop for Spent<'_> {
     fn drop(&mut self) {
-        self.metrics.cpu_host_call.inc_by(self.account.spent(Used::HostCall).as_secs_f64());
+        let time = self.account.spent(Used::HostCall);
+        self.asker.metrics.cpu_host_call.inc_by(time.as_secs_f64());
+        self.asker.tenant.used_cpu(time);
     }
 }
 

@@ -1,6 +1,7 @@
 //! How an invocation ends, as others are told: counted, logged, and handed on to those who look at traces.
 //!
-//! Owns the counting, which happens however it ends, and the one line about an error. Refuses to know statuses.
+//! Owns the counting, which happens however it ends, and the one line about an error, which is kept for the tenant where
+//! its function is at fault. Refuses to know statuses.
 
 use std::{
     sync::Arc,
@@ -11,7 +12,7 @@ use super::{Call, InvokeError, snapshot::Snapshot};
 use crate::{
     invocation::{Fault, Response, Stage},
     sandbox::SandboxError,
-    telemetry::{FunctionMetrics, Record, Report, Subject, Telemetry, TraceContext},
+    telemetry::{FunctionLog, FunctionMetrics, Line, LineKind, Record, Report, Subject, Telemetry, TraceContext},
 };
 
 /// What serves a request, as it is told of: a revision of a function, or the host itself.
@@ -21,13 +22,15 @@ pub(super) struct Serving<'a> {
     pub(super) function: &'a Arc<str>,
     pub(super) revision: u64,
     pub(super) metrics: &'a FunctionMetrics,
+    /// What its tenant reads, where there is a guest.
+    pub(super) log: Option<&'a FunctionLog>,
 }
 
 impl<'a> From<&'a Snapshot> for Serving<'a> {
     fn from(snapshot: &'a Snapshot) -> Self {
         let revision = &snapshot.revision;
         let (tenant, function, metrics) = (&revision.tenant, &revision.function, &revision.metrics);
-        Self { tenant, function, revision: revision.number, metrics }
+        Self { tenant, function, revision: revision.number, metrics, log: Some(&revision.log) }
     }
 }
 
@@ -108,7 +111,7 @@ fn outcome(fault: Fault) -> &'static str {
 }
 
 /// One line for an error, at the level of whose fault it is. A trap's backtrace goes only here.
-pub(super) fn log((id, trace): (&str, &TraceContext), serving: Serving<'_>, error: &InvokeError) {
+pub(super) fn log((id, trace): (&Arc<str>, &TraceContext), serving: Serving<'_>, error: &InvokeError) {
     let trace_id = trace.id();
     let Serving { tenant, function, revision, .. } = serving;
     let (tenant, function) = (&**tenant, &**function);
@@ -116,6 +119,13 @@ pub(super) fn log((id, trace): (&str, &TraceContext), serving: Serving<'_>, erro
         InvokeError::Sandbox(SandboxError::Trap { backtrace, .. }) => backtrace,
         _ => "",
     };
+    if let (Some(log), Fault::Function) = (serving.log, error.fault()) {
+        let trapped = matches!(error, InvokeError::Sandbox(SandboxError::Trap { .. }));
+        let kind = if trapped { LineKind::Trap } else { LineKind::Error };
+        let line = Line::new(kind, "error", (id.clone(), revision), &error.to_string());
+        log.push(line.with_backtrace(backtrace));
+    }
+    let id = &**id;
     match error.fault() {
         Fault::Caller => tracing::debug!(tenant, function, revision, invocation = id, %trace_id, "{error}"),
         Fault::Capacity => tracing::info!(tenant, function, revision, invocation = id, %trace_id, "{error}"),

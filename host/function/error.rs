@@ -13,7 +13,7 @@ pub use crate::{
     sandbox::SandboxError,
 };
 
-use super::body::BodyError;
+use super::{body::BodyError, identity::AccessError};
 
 /// Why an invocation has no response.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,33 @@ pub enum InvokeError {
         /// When to come again.
         retry_after: Duration,
     },
+    /// The tenant runs as many of them as it may.
+    #[error("this tenant has {limit} invocations in progress, which is all that it may have")]
+    TenantLimit {
+        /// How many it may have.
+        limit: u32,
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// As many of the function's invocations run and wait as may.
+    #[error("all {limit} places of this function are taken")]
+    FunctionConcurrency {
+        /// How many there are.
+        limit: usize,
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The tenant has used what it may use for now.
+    #[error("{what}")]
+    RateLimited {
+        /// Who has used what.
+        what: String,
+        /// When there is some again.
+        retry_after: Duration,
+    },
+    /// The caller may not ask for this.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The host is stopping.
     #[error("this host is stopping")]
     Draining {
@@ -139,12 +166,16 @@ impl InvokeError {
             | Self::TooLarge(_)
             | Self::NoModel { known: false, .. }
             | Self::Rejected(_)
+            | Self::Access(_)
             | Self::TooManyRows { .. } => Fault::Caller,
             Self::Contract(_) => Fault::Function,
             Self::Memory(over) if over.holder == Holder::Invocation => Fault::Function,
             Self::Memory(_)
             | Self::Concurrency { .. }
             | Self::TenantConcurrency { .. }
+            | Self::TenantLimit { .. }
+            | Self::FunctionConcurrency { .. }
+            | Self::RateLimited { .. }
             | Self::Draining { .. }
             // As of a model that a function asks for (`InferError::Unavailable`).
             | Self::NoModel { known: true, .. }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{DeployError, Deployer, Functions, Manifest, manifest::is_name, revision};
+use super::{DeployError, Deployer, Functions, Manifest, deployer, manifest::is_name};
 
 /// The largest `function.toml` that is read.
 const MAX_MANIFEST_BYTES: u64 = 256 << 10;
@@ -130,7 +130,7 @@ impl Folder {
             .map_err(|_| DeployError::File { file: "function.toml".into(), reason: "is not UTF-8".into() })?;
         let component = Manifest::read(&manifest, self.deployer.config())?.component;
         let component = read(&place.join(component), MAX_COMPONENT_BYTES)?;
-        let digest = revision::digest(&manifest, &component);
+        let digest = deployer::digest(&manifest, &component);
         if digest == before.1 {
             return Ok(None);
         }

@@ -43,6 +43,11 @@ impl ModelListing {
         Self::new(status, error)
     }
 
+    /// The model's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// For operators.
     pub(super) fn whole(status: ModelStatus) -> Self {
         let error = status.failure.as_ref().map(|failure| failure.detail.clone());

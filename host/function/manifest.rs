@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::Deserialize;
 
-use super::Config;
+use super::{
+    Config,
+    case::{Case, MAX_CASES},
+};
 use crate::{nearest::nearest_hint, tensor::TensorType};
 
 /// A function's name, or a tenant's: what fits in a path, a label and a folder.
@@ -13,6 +16,8 @@ const MAX_NAME_BYTES: usize = 64;
 const MAX_MODELS: usize = 16;
 /// The one protocol whose requests can be passed through.
 const OPEN_INFERENCE: &str = "oip";
+/// Requests that may wait for a place of one function: each holds its head.
+const MAX_WAITING: u64 = 1024;
 /// Keys under `[config]`, and bytes of all of them.
 const MAX_CONFIG_KEYS: usize = 256;
 const MAX_CONFIG_BYTES: usize = 64 << 10;
@@ -35,6 +40,9 @@ pub struct Manifest {
     /// Whose requests are passed to the model as they are: `oip`, or nobody's.
     #[serde(default)]
     pub passthrough: Option<String>,
+    /// Requests with the answers that are expected, run before a revision may serve.
+    #[serde(default, rename = "case")]
+    pub cases: Vec<Case>,
 }
 
 /// A model as the plugin sees it.
@@ -67,6 +75,12 @@ pub struct Limits {
     pub max_steps: u32,
     /// Rows of all inferences together.
     pub max_rows: u64,
+    /// Invocations that run at once on one host; as many as the host can, unless stated.
+    pub max_concurrency: Option<u32>,
+    /// Requests that may wait for one of these places, and for how long.
+    pub max_waiting: u32,
+    /// How long one may wait.
+    pub wait_timeout_ms: u64,
 }
 
 impl Default for Limits {
@@ -78,6 +92,9 @@ impl Default for Limits {
             cpu_ms: 1000,
             max_steps: 8,
             max_rows: 1024,
+            max_concurrency: None,
+            max_waiting: 0,
+            wait_timeout_ms: 1000,
         }
     }
 }
@@ -147,6 +164,12 @@ impl Manifest {
         if self.config.len() > MAX_CONFIG_KEYS || config_bytes > MAX_CONFIG_BYTES {
             return wrong("config", format!("at most {MAX_CONFIG_KEYS} keys and {MAX_CONFIG_BYTES} bytes"));
         }
+        if self.cases.len() > MAX_CASES {
+            return wrong("case", format!("at most {MAX_CASES} cases, not {}", self.cases.len()));
+        }
+        if let Some(reason) = self.cases.iter().find_map(|case| case.check().err()) {
+            return wrong("case", reason);
+        }
         self.limits.check(host)
     }
 }
@@ -160,6 +183,10 @@ impl Limits {
             ("limits.cpu_ms", self.cpu_ms, host.max_timeout_ms),
             ("limits.max_steps", self.max_steps.into(), 1 << 16),
             ("limits.max_rows", self.max_rows, 1 << 20),
+            ("limits.max_concurrency", self.max_concurrency.unwrap_or(1).into(), 1 << 20),
+            ("limits.max_waiting", u64::from(self.max_waiting).max(1), MAX_WAITING),
+            // Where nobody waits, nobody says for how long.
+            ("limits.wait_timeout_ms", self.max_concurrency.map_or(1, |_| self.wait_timeout_ms), host.max_timeout_ms),
         ];
         match bounds.iter().find(|(_, value, most)| *value == 0 || value > most) {
             Some((key, value, most)) => {

@@ -4,41 +4,62 @@
 //! caller is a [`Call`] and a [`Body`]), wasmtime and libtorch. The story of a request is [`Runtime::invoke`].
 
 mod admission;
+mod aside;
 mod attached;
 mod binding;
 mod body;
+mod case;
+mod deployer;
+mod deployments;
 mod direct;
 mod ending;
 mod error;
 mod folder;
+mod following;
 mod gate;
+mod health;
+mod identity;
+mod line;
 mod listing;
 mod manifest;
 mod models;
 pub mod oip;
+mod orders;
+mod overview;
 mod passthrough;
 mod repository;
 mod revision;
 mod runtime;
+mod shallow;
 mod snapshot;
 mod step;
 mod table;
 mod tenants;
+mod traffic;
+mod trial;
 
 pub use admission::Admission;
 pub use body::{Body, BodyError};
+pub use deployer::{DeployError, Deployer};
+pub use deployments::{Deployment, Deployments, Upload, UploadError};
 pub use direct::{Asked, DEFAULT_TENANT, Direct, FUNCTION as DIRECT};
 pub use error::{EngineError, InferError, InvokeError, SandboxError};
 pub use folder::{Folder, LOOK_EVERY};
+pub use following::{Following, LoadError};
+pub use health::Quarantine;
+pub use identity::{AccessError, AuthConfig, Identity};
 pub use listing::ModelListing;
 pub use manifest::{Manifest, ManifestError};
 pub use models::{ModelControl, ModelError};
+pub use orders::{MadeKey, OrderError, Orders, Thing};
+pub use overview::Overview;
 pub use repository::RepositoryChange;
-pub use revision::{DeployError, Deployer, Revision};
-pub use runtime::{Call, Outcome, Runtime};
+pub use revision::Revision;
+pub use runtime::{Call, Outcome, Parts, Runtime};
 pub use snapshot::Snapshot;
 pub use table::{FunctionStatus, Functions};
 pub use tenants::{Tenant, Tenants};
+pub use traffic::Traffic;
 
 use std::time::Duration;
 

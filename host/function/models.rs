@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Deployer, Functions, revision::Missing, snapshot::Snapshot};
+use super::{Deployer, Functions, deployer::Missing, snapshot::Snapshot};
 use crate::engine::{Change, ChangeError, Engine, EngineError, ModelStatus, Version};
 
 /// How long a change waits for the one before it: operators want an answer, and loading may take minutes.
@@ -117,7 +117,7 @@ impl ModelControl {
     fn publish(&self, change: Change, force: bool) -> Result<(), ModelError> {
         // No function is deployed meanwhile, so none misses the change.
         let _together = self.functions.together();
-        let bound = self.functions.ready().into_iter().filter(|it| asks(it, change.name()));
+        let bound = self.functions.ready().into_iter().filter(|it| it.asks(change.name()));
         let mut changed = Vec::new();
         let (mut misfits, mut left) = (Vec::new(), Vec::new());
         for snapshot in bound {
@@ -142,8 +142,9 @@ impl ModelControl {
             self.engine.refuse(change, &error.to_string());
             return Err(error);
         }
+        let model = change.name().to_owned();
         self.engine.publish(change)?;
-        self.functions.exchange(changed);
+        self.functions.exchange(&model, &changed);
         Ok(())
     }
 }
@@ -153,11 +154,6 @@ fn refusal(change: &Change, misfits: Vec<String>, left: Vec<String>) -> Option<M
         return Some(ModelError::Misfit(misfits.join("; ")));
     }
     (!left.is_empty()).then(|| ModelError::InUse { model: change.name().into(), functions: left })
-}
-
-/// Whether a function is bound to any version of a model.
-fn asks(snapshot: &Snapshot, model: &str) -> bool {
-    snapshot.revision.manifest.models.values().any(|bound| bound.model.split('@').next() == Some(model))
 }
 
 fn name_of(snapshot: &Snapshot) -> String {

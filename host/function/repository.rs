@@ -6,7 +6,10 @@ use super::{
     InvokeError, ModelError, Runtime,
     oip::{IndexEntry, ModelMetadata},
 };
-use crate::engine::{ModelState, ModelStatus};
+use crate::{
+    access::Caller,
+    engine::{ModelState, ModelStatus},
+};
 
 /// A change of the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +22,8 @@ pub enum RepositoryChange {
 
 impl Runtime {
     /// What a model takes and gives, of a version or (empty) the one that serves.
-    pub fn model_metadata(&self, name: &str, version: &str) -> Result<ModelMetadata, InvokeError> {
-        let model = self.model(name, version)?;
+    pub fn model_metadata(&self, caller: &Caller, name: &str, version: &str) -> Result<ModelMetadata, InvokeError> {
+        let model = self.model_for(caller, name, version)?;
         let all = self.engine.models();
         let ready = |status: &&ModelStatus| status.name == model.name() && status.state == ModelState::Ready;
         let versions = all.iter().filter(ready).map(|status| status.version.to_string()).collect();
@@ -30,18 +33,19 @@ impl Runtime {
     }
 
     /// Whether a model would answer now; an error if there is none of that name.
-    pub fn model_ready(&self, name: &str, version: &str) -> Result<bool, InvokeError> {
-        match self.model(name, version) {
+    pub fn model_ready(&self, caller: &Caller, name: &str, version: &str) -> Result<bool, InvokeError> {
+        match self.model_for(caller, name, version) {
             Ok(_) => Ok(!self.admission.is_draining()),
             Err(InvokeError::NoModel { known: true, .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Every version in the repository, or only those that are ready.
-    pub fn repository_index(&self, ready: bool) -> Vec<IndexEntry> {
-        let listed = self.engine.models();
-        listed.iter().filter(|status| !ready || status.state == ModelState::Ready).map(IndexEntry::from).collect()
+    /// Every version in the repository that the caller may ask, or only those that are ready.
+    pub fn repository_index(&self, caller: &Caller, ready: bool) -> Vec<IndexEntry> {
+        let mut listed = self.engine.models();
+        listed.retain(|status| self.may_ask(caller, &status.name) && (!ready || status.state == ModelState::Ready));
+        listed.iter().map(IndexEntry::from).collect()
     }
 
     /// Loads or unloads all versions of a model. What functions are bound to is not unloaded.

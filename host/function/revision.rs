@@ -1,4 +1,4 @@
-//! Deploying: component and manifest become a revision, checked against the contract and the models before it may serve.
+//! A revision: the immutable content of one deployment of a function, and what is learnt of it while it serves.
 
 use std::{
     collections::BTreeMap,
@@ -10,17 +10,17 @@ use std::{
 };
 
 use super::{
-    Config, Functions, Manifest, ManifestError, Tenant, Tenants, binding,
-    manifest::is_name,
-    snapshot::{Models, Snapshot},
+    Manifest, Tenant,
+    deployer::{Deployer, Prepared},
+    health::Health,
+    line::Line,
 };
 use crate::{
-    account::{Account, Used},
-    engine::{Engine, EngineError, Model, ModelReference, Version},
+    account::Used,
+    engine::Model,
     invocation::Invocation,
-    sandbox::{Plugin, Refusal, Sandbox, TextModel, Tokenizers},
-    telemetry::{FunctionMetrics, Telemetry},
-    tenant::Standing,
+    sandbox::Plugin,
+    telemetry::{FunctionLog, FunctionMetrics},
 };
 
 /// The immutable content of one deployment of a function.
@@ -39,7 +39,13 @@ pub struct Revision {
     pub(super) config: Arc<BTreeMap<String, String>>,
     pub(super) plugin: Arc<Plugin>,
     pub(super) metrics: FunctionMetrics,
+    /// What its guests say and how they fail.
+    pub(super) log: Arc<FunctionLog>,
     pub(super) owner: Arc<Tenant>,
+    /// Where invocations wait that come beyond `limits.max_concurrency`.
+    pub(super) line: Option<Arc<Line>>,
+    /// Whether its invocations trap.
+    pub(super) health: Health,
     mean_time: MeanTime,
     /// How often an invocation asks each model first, by the plugin's name for it: a moving mean of 0 and `ALWAYS`.
     asks: BTreeMap<String, AtomicU64>,
@@ -110,163 +116,27 @@ impl Revision {
     }
 }
 
-/// Why a deployment was refused.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages are the documentation")]
-pub enum DeployError {
-    #[error("`{0}` is not a name: 1 to 64 of a-z, 0-9, `-`, `_`, beginning with a letter or digit")]
-    Name(String),
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    #[error("{file}: {reason}")]
-    File { file: String, reason: String },
-    #[error(transparent)]
-    Component(#[from] Refusal),
-    #[error("models.{alias}: {reason}")]
-    Model { alias: String, reason: String },
-}
-
-/// A bound model that a function has not.
-pub(super) struct Missing {
-    pub(super) alias: String,
-    /// As `function.toml` names it.
-    pub(super) model: String,
-    pub(super) reason: String,
-    /// There is one, and it does not fit.
-    pub(super) misfit: bool,
-}
-
-/// Makes revisions.
-pub struct Deployer {
-    sandbox: Arc<Sandbox>,
-    engine: Arc<Engine>,
-    telemetry: Arc<Telemetry>,
-    config: Config,
-    host: Arc<Account>,
-    tokenizers: Tokenizers,
-    tenants: Tenants,
-}
-
-impl Deployer {
-    /// Everything a revision is made with.
-    pub fn new(sandbox: Arc<Sandbox>, engine: Arc<Engine>, telemetry: Arc<Telemetry>, config: Config) -> Self {
-        let host = Account::host(config.host_memory_bytes);
-        let tenants = Tenants::new(host.clone(), config.tenant_memory_bytes, BTreeMap::new());
-        Self { sandbox, engine, telemetry, config, host, tokenizers: Tokenizers::default(), tenants }
-    }
-
-    /// The same, where these tenants stand otherwise among others than by default.
-    pub fn with_standings(self, standings: BTreeMap<String, Standing>) -> Self {
-        let tenants = Tenants::new(self.host.clone(), self.config.tenant_memory_bytes, standings);
-        Self { tenants, ..self }
-    }
-
-    /// The account of the whole host.
-    pub fn host_account(&self) -> &Arc<Account> {
-        &self.host
-    }
-
-    /// The host's limits.
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Makes a revision, or says what is wrong with it. Blocks while the component compiles.
-    pub fn deploy(
-        &self,
-        (tenant, function, number): (&str, &str, u64),
-        manifest: &str,
-        component: &[u8],
-    ) -> Result<Snapshot, DeployError> {
-        if let Some(wrong) = [tenant, function].into_iter().find(|name| !is_name(name)) {
-            return Err(DeployError::Name(wrong.chars().take(80).collect()));
-        }
-        let read = Manifest::read(manifest, &self.config)?;
-        let models = self.bind(&read)?;
-        let plugin = Arc::new(self.sandbox.compile_for(component, read.passes_through())?);
-        let revision = Revision {
+impl Revision {
+    /// Revision `number` of a function, of what was prepared.
+    pub(super) fn new((tenant, function, number): (&str, &str, u64), prepared: &Prepared, of: &Deployer) -> Arc<Self> {
+        let (manifest, owner) = (prepared.manifest.clone(), of.tenant(tenant));
+        Arc::new(Self {
             tenant: tenant.into(),
             function: function.into(),
             number,
-            digest: digest(manifest, component),
-            config: Arc::new(read.config.clone()),
-            metrics: self.telemetry.function(tenant, function),
-            owner: self.tenants.get(tenant),
+            digest: prepared.digest.clone(),
+            config: Arc::new(manifest.config.clone()),
+            metrics: of.telemetry().function(tenant, function),
+            log: of.telemetry().guest_logs().of(tenant, function),
+            line: owner.line(function, &manifest),
+            owner,
+            health: Health::default(),
             mean_time: MeanTime::default(),
-            asks: read.models.keys().map(|alias| (alias.clone(), AtomicU64::new(0))).collect(),
-            manifest: read,
-            plugin,
-        };
-        Ok(Snapshot { revision: Arc::new(revision), models: Arc::new(models) })
+            asks: manifest.models.keys().map(|alias| (alias.clone(), AtomicU64::new(0))).collect(),
+            manifest,
+            plugin: prepared.plugin.clone(),
+        })
     }
-
-    /// Resolves every bound model and checks that plugin and model fit.
-    fn bind(&self, manifest: &Manifest) -> Result<Models, DeployError> {
-        let (models, missing) = self.rebind(manifest, |name, version| self.engine.model(name, version));
-        match missing.into_iter().next() {
-            Some(Missing { alias, reason, .. }) => Err(DeployError::Model { alias, reason }),
-            None => Ok(models),
-        }
-    }
-
-    /// The same against the models that `resolve` knows; what is missing is told, and noted for those who ask for it.
-    pub(super) fn rebind(
-        &self,
-        manifest: &Manifest,
-        resolve: impl Fn(&str, Version) -> Result<Arc<Model>, EngineError>,
-    ) -> (Models, Vec<Missing>) {
-        let (mut models, mut missing) = (Models::default(), Vec::new());
-        let mut text = BTreeMap::new();
-        for (alias, bound) in &manifest.models {
-            let reference = bound.model.parse::<ModelReference>();
-            let found = reference.and_then(|reference| resolve(&reference.name, reference.version));
-            let fits = found.map_err(|error| (error.to_string(), false)).and_then(|model| {
-                binding::fits(bound, model.signature()).map_err(|reason| (reason, true))?;
-                let tokenizer = self.tokenizers.load(&model.file("tokenizer.json"));
-                Ok((tokenizer.map_err(|error| (error.to_string(), true))?, model))
-            });
-            match fits {
-                Ok((tokenizer, model)) => {
-                    let max_tokens = model.signature().dimensions.iter().map(|(_, max)| *max).min();
-                    text.insert(alias.clone(), TextModel { tokenizer, max_tokens });
-                    models.by_alias.insert(alias.clone(), model);
-                }
-                Err((reason, misfit)) => {
-                    let (alias, model) = (alias.clone(), bound.model.clone());
-                    models.missing.push(model.clone());
-                    missing.push(Missing { alias, model, reason, misfit });
-                }
-            }
-        }
-        models.text = Arc::new(text);
-        (models, missing)
-    }
-
-    /// Lets a snapshot serve, on the models of this moment: they may have changed while its component was compiled.
-    pub(super) fn publish(&self, functions: &Functions, snapshot: Snapshot) -> Result<(), DeployError> {
-        let _together = functions.together();
-        let models = Arc::new(self.bind(&snapshot.revision.manifest)?);
-        functions.publish(&Snapshot { models, ..snapshot });
-        Ok(())
-    }
-
-    /// Another number whenever models have changed: what was refused for a model is worth another try.
-    pub(super) fn model_changes(&self) -> u64 {
-        self.engine.changes()
-    }
-
-    /// What is known of a tenant.
-    pub fn tenant(&self, tenant: &str) -> Arc<Tenant> {
-        self.tenants.get(tenant)
-    }
-}
-
-/// Names a deployment's content.
-pub(super) fn digest(manifest: &str, component: &[u8]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    // The length keeps the two apart.
-    hasher.update(&(manifest.len() as u64).to_le_bytes()).update(manifest.as_bytes()).update(component);
-    hasher.finalize().to_hex().to_string()
 }
 
 #[cfg(test)]

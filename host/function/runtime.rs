@@ -6,20 +6,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{runtime::Handle, time::timeout_at};
+use tokio::{
+    runtime::Handle,
+    time::{timeout, timeout_at},
+};
 use tracing::Instrument;
 
 use super::{
-    Admission, Body, Direct, EngineError, Functions, InvokeError, ModelControl, ModelError,
+    Admission, Body, Direct, EngineError, Following, Functions, Identity, InvokeError, ModelControl, ModelError,
+    Quarantine, SandboxError,
     attached::{Guests, attach},
     body::{self, ReadError},
     ending::{Arrival, Ending, Serving, log},
+    following::Suspect,
     gate::Gate,
     listing::ModelListing,
     snapshot::Snapshot,
     step,
 };
 use crate::{
+    access::Caller,
     account::{Account, Kind, Used},
     engine::{Engine, Explanation, ModelStatus, Version},
     invocation::{Invocation, Request, Response, Stage},
@@ -47,9 +53,16 @@ pub struct Call {
     pub arrived: Instant,
     /// Where the request stands in its caller's trace.
     pub trace: TraceContext,
+    /// Who asks.
+    pub caller: Caller,
     /// Method, path, query and headers; the body is still to come.
     pub request: Request,
 }
+
+/// What bringing up a revision that is out of traffic may take of a request that asks for it by number.
+const BRING_UP: Duration = Duration::from_secs(10);
+/// What the cache has to do with answers: nothing is remembered yet.
+const CACHE: &str = "bypass";
 
 /// How an invocation ended.
 #[derive(Debug)]
@@ -68,6 +81,26 @@ pub struct Outcome {
     pub report: Option<Box<Report>>,
 }
 
+/// What a runtime is made of.
+pub struct Parts {
+    /// What the registry says, and what serves of it.
+    pub following: Arc<Following>,
+    /// Who is who.
+    pub identity: Arc<Identity>,
+    /// The door.
+    pub admission: Arc<Admission>,
+    /// Models.
+    pub engine: Arc<Engine>,
+    /// How they change.
+    pub models: Arc<ModelControl>,
+    /// For who asks models without a function between.
+    pub direct: Direct,
+    /// The threads to which long-running guests move, and how many there are.
+    pub guests: (Handle, usize),
+    /// When a revision leaves traffic by itself.
+    pub quarantine: Quarantine,
+}
+
 /// Everything an invocation needs.
 pub struct Runtime {
     functions: Arc<Functions>,
@@ -77,19 +110,24 @@ pub struct Runtime {
     pub(super) models: Arc<ModelControl>,
     pub(super) direct: Direct,
     pub(super) guests: Arc<Guests>,
+    identity: Arc<Identity>,
+    following: Arc<Following>,
+    quarantine: Quarantine,
 }
 
 impl Runtime {
-    /// `account` is the host's; `direct` is for who asks models without a function between; `threads` are those to which
-    /// long-running guests move, `places` how many there are.
-    pub fn new(
-        (functions, admission): (Arc<Functions>, Arc<Admission>),
-        (engine, account): (Arc<Engine>, Arc<Account>),
-        (models, direct): (Arc<ModelControl>, Direct),
-        (threads, places): (Handle, usize),
-    ) -> Self {
+    /// Of everything that was made for it.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { following, identity, admission, engine, models, direct, guests: (threads, places), quarantine } =
+            parts;
         let guests = Arc::new(Guests { threads, gate: Gate::new(places) });
-        Self { functions, admission, engine, account, models, direct, guests }
+        let (functions, account) = (following.functions().clone(), following.deployer().host_account().clone());
+        Self { functions, admission, engine, account, models, direct, guests, identity, following, quarantine }
+    }
+
+    /// Who is who.
+    pub fn identity(&self) -> &Arc<Identity> {
+        &self.identity
     }
 
     /// Whether requests should come here, or why not.
@@ -110,6 +148,13 @@ impl Runtime {
     /// The models of this host.
     pub fn models(&self) -> Vec<ModelListing> {
         self.engine.models().into_iter().map(ModelListing::public).collect()
+    }
+
+    /// Those of them that a caller may ask.
+    pub fn models_for(&self, caller: &Caller) -> Vec<ModelListing> {
+        let mut models = self.models();
+        models.retain(|model| self.may_ask(caller, model.name()));
+        models
     }
 
     /// The same for operators, with all that is known of what went wrong.
@@ -176,31 +221,62 @@ impl Runtime {
     }
 
     /// Around the story: metrics, log line, and what every answer tells. Never fails.
-    pub async fn handle(&self, mut call: Call, body: impl Body) -> Outcome {
-        let (id, cache) = (call.id.clone(), "bypass");
-        let found = self.functions.find(&call.tenant, &call.function, call.revision.as_deref());
-        let snapshot = match found {
-            Ok(snapshot) => snapshot,
+    pub async fn handle(&self, call: Call, body: impl Body) -> Outcome {
+        let found = tokio::select! {
+            biased;
+            found = timeout(BRING_UP, self.find(&call)) => found.unwrap_or(Err(InvokeError::Deadline { timeout: BRING_UP })),
+            error = self.admission.cut_off() => Err(error),
+        };
+        match found {
+            Ok(snapshot) => self.serve(&snapshot, call, body).await,
             Err(error) => {
                 let (result, trace) = (Err(error), call.trace);
-                return Outcome { result, revision: None, cache, stages: Vec::new(), trace, report: None };
+                Outcome { result, revision: None, cache: CACHE, stages: Vec::new(), trace, report: None }
             }
-        };
-        let mut ending = Ending::of(Serving::from(&snapshot), Arrival::from(&mut call), self.telemetry());
+        }
+    }
+
+    /// What serves a call, if its caller may make it.
+    async fn find(&self, call: &Call) -> Result<Snapshot, InvokeError> {
+        self.identity.may_call(call)?;
+        match (self.functions.find(call), &call.revision) {
+            (Err(not_found @ InvokeError::RevisionNotFound { .. }), Some(asked)) => {
+                let found = self.following.out_of_traffic(&call.tenant, &call.function, asked).await;
+                found.ok_or(not_found)
+            }
+            (found, _) => found,
+        }
+    }
+
+    /// The same on a snapshot that somebody chose.
+    pub(super) async fn serve(&self, snapshot: &Snapshot, mut call: Call, body: impl Body) -> Outcome {
+        let id = call.id.clone();
+        let mut ending = Ending::of(Serving::from(snapshot), Arrival::from(&mut call), self.telemetry());
         let trace = call.trace;
         let result = tokio::select! {
             biased;
-            result = self.invoke(&snapshot, &mut ending, call, body) => result,
+            result = self.invoke(snapshot, &mut ending, call, body) => result,
             error = self.admission.cut_off() => Err(error),
         };
+        self.watch(snapshot, &result);
         let (stages, report) = ending.answered(&result);
         for (stage, time) in &stages {
             snapshot.revision.metrics.stage(*stage, *time);
         }
         if let Err(error) = &result {
-            log((&id, &trace), Serving::from(&snapshot), error);
+            log((&id, &trace), Serving::from(snapshot), error);
         }
-        Outcome { result, revision: Some(snapshot.revision.number), cache, stages, trace, report }
+        Outcome { result, revision: Some(snapshot.revision.number), cache: CACHE, stages, trace, report }
+    }
+
+    /// Notes whether it trapped, and hands over a revision that does so too often.
+    fn watch(&self, snapshot: &Snapshot, result: &Result<Response, InvokeError>) {
+        let (revision, rule) = (&snapshot.revision, self.quarantine);
+        let trapped = matches!(result, Err(InvokeError::Sandbox(SandboxError::Trap { .. })));
+        if revision.health.note(trapped, rule) {
+            let reason = format!("{} of the latest {} invocations trapped", rule.traps, rule.of);
+            self.following.suspect(Suspect { revision: revision.clone(), reason });
+        }
     }
 
     /// The story of a request whose snapshot is taken.
@@ -215,10 +291,15 @@ impl Runtime {
         let timeout = call.timeout.map_or(limits.timeout(), |asked| asked.min(limits.timeout()));
         let deadline = call.arrived + timeout;
         let too_late = || InvokeError::Deadline { timeout };
-        body::check_announced(&body, limits.body_bytes)?;
-        let invocation = self.admission.admit(&call, snapshot, deadline, ending.record())?;
+        let body_bytes = snapshot.revision.owner.body_bytes(limits.body_bytes);
+        body::check_announced(&body, body_bytes)?;
+        let turn = match &snapshot.revision.line {
+            Some(line) => Some(line.enter(deadline).await?),
+            None => None,
+        };
+        let invocation = self.admission.admit(&call, snapshot, (deadline, turn), ending.record())?;
         let head = invocation.account.charge(Kind::Request, call.request.head_bytes())?;
-        let read = body::read(&mut body, limits.body_bytes, head, deadline);
+        let read = body::read(&mut body, body_bytes, head, deadline);
         let (body, charge) = invocation.lap("read body", read).await.map_err(|error| match error {
             ReadError::Body(error) => InvokeError::Body(error),
             ReadError::Memory(over) => InvokeError::Memory(over),
@@ -264,6 +345,7 @@ impl Drop for Accounted {
         let (metrics, account) = (&self.snapshot.revision.metrics, &self.invocation.account);
         metrics.cpu_guest.inc_by(account.spent(Used::Guest).as_secs_f64());
         metrics.cpu_host_call.inc_by(account.spent(Used::HostCall).as_secs_f64());
+        self.snapshot.revision.owner.used_cpu(account.spent(Used::Guest) + account.spent(Used::HostCall));
         if let Some(stood) = self.invocation.has_stood() {
             metrics.gate_wait.observe(stood.as_secs_f64());
         }

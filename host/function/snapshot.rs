@@ -30,4 +30,9 @@ impl Snapshot {
         let models = self.models.by_alias.iter();
         models.map(|(alias, model)| (alias.clone(), format!("{}@{}", model.name(), model.version()))).collect()
     }
+
+    /// Whether it is bound to any version of a model.
+    pub(super) fn asks(&self, model: &str) -> bool {
+        self.revision.manifest.models.values().any(|bound| bound.model.split('@').next() == Some(model))
+    }
 }

@@ -65,16 +65,20 @@ async fn infer(
 ) -> Result<Vec<Outputs>, InvokeError> {
     let manifest = &snapshot.revision.manifest;
     let mut pending = Vec::with_capacity(inferences.len());
+    let before = *rows;
+    for inference in &inferences {
+        *rows = rows.saturating_add(inference.inputs.first().map_or(0, |(_, tensor)| tensor.layout.rows() as u64));
+    }
+    if *rows > manifest.limits.max_rows {
+        return Err(InvokeError::TooManyRows { rows: *rows, limit: manifest.limits.max_rows });
+    }
+    let _in_flight = snapshot.revision.owner.rows(*rows - before)?;
     for inference in inferences {
         let alias = &inference.model;
         let (Some(model), Some(bound)) = (snapshot.models.by_alias.get(alias), manifest.models.get(alias)) else {
             return Err(InvokeError::Contract(format!("`function.toml` binds no model as `{alias}`")));
         };
         binding::sent_as_declared(bound, &inference).map_err(InvokeError::Contract)?;
-        *rows = rows.saturating_add(inference.inputs.first().map_or(0, |(_, tensor)| tensor.layout.rows() as u64));
-        if *rows > manifest.limits.max_rows {
-            return Err(InvokeError::TooManyRows { rows: *rows, limit: manifest.limits.max_rows });
-        }
         pending.push(model.infer(inference.inputs, inference.charges, invocation)?);
     }
     invocation.first_step.end();

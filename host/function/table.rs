@@ -8,15 +8,18 @@ use std::{
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::{InvokeError, snapshot::Snapshot};
+use super::{Call, InvokeError, snapshot::Snapshot, traffic::Traffic};
 
 type Key = (Box<str>, Box<str>);
+
+/// Revisions out of traffic that one function keeps at hand for whoever asks for them by number.
+const MAX_SPARE: usize = 4;
 
 /// What a function is at present.
 #[derive(Clone)]
 enum Entry {
-    /// This snapshot serves.
-    Ready(Snapshot),
+    /// These revisions serve, and these are there for who asks for them by number.
+    Ready { traffic: Traffic, spare: Vec<Snapshot> },
     /// Nothing serves, for this reason.
     Refused(String),
 }
@@ -32,40 +35,91 @@ pub struct Functions {
 /// A function as it is listed.
 #[derive(Debug, Serialize)]
 pub struct FunctionStatus {
-    tenant: String,
-    function: String,
-    state: &'static str,
+    pub(super) tenant: String,
+    pub(super) function: String,
+    pub(super) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    pub(super) error: Option<String>,
     stages: Vec<&'static str>,
     models: BTreeMap<String, String>,
 }
 
+impl FunctionStatus {
+    /// Whose it is.
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+}
+
+impl Entry {
+    fn snapshots(&self) -> impl Iterator<Item = &Snapshot> {
+        let (traffic, spare) = match self {
+            Self::Ready { traffic, spare } => (Some(traffic), &spare[..]),
+            Self::Refused(_) => (None, &[][..]),
+        };
+        traffic.into_iter().flat_map(Traffic::snapshots).chain(spare)
+    }
+}
+
 impl Functions {
-    /// The snapshot that serves a request for `function`, or exactly revision `revision` of it.
-    pub fn find(&self, tenant: &str, function: &str, revision: Option<&str>) -> Result<Snapshot, InvokeError> {
+    /// The snapshot that serves a request: of the function's traffic, or exactly of the revision that it asks for.
+    pub fn find(&self, call: &Call) -> Result<Snapshot, InvokeError> {
         let functions = self.table.load();
         // A linear hash of two short names; the key borrows, the map owns.
-        let found = functions.get(&(tenant.into(), function.into()));
-        let Some(Entry::Ready(snapshot)) = found else {
-            return Err(InvokeError::FunctionNotFound { tenant: tenant.into(), function: function.into() });
+        let found = functions.get(&((&*call.tenant).into(), (&*call.function).into()));
+        let Some(entry @ Entry::Ready { traffic, .. }) = found else {
+            return Err(InvokeError::FunctionNotFound { tenant: call.tenant.clone(), function: call.function.clone() });
         };
-        match revision {
-            Some(asked) if asked != snapshot.revision.number.to_string() => {
-                Err(InvokeError::RevisionNotFound { function: function.into(), revision: asked.into() })
-            }
-            _ => Ok(snapshot.clone()),
-        }
+        let Some(asked) = &call.revision else { return Ok(traffic.pick(call).clone()) };
+        let is_it = |snapshot: &&Snapshot| snapshot.revision.number.to_string() == *asked;
+        let not_there = || InvokeError::RevisionNotFound { function: call.function.clone(), revision: asked.clone() };
+        entry.snapshots().find(is_it).cloned().ok_or_else(not_there)
+    }
+
+    /// A revision of a function that is at hand, in traffic or out of it.
+    pub(super) fn revision(&self, tenant: &str, function: &str, number: u64) -> Option<Snapshot> {
+        let functions = self.table.load();
+        let entry = functions.get(&(tenant.into(), function.into()))?;
+        entry.snapshots().find(|snapshot| snapshot.revision.number == number).cloned()
     }
 
     /// Lets a snapshot serve from now on; what is in flight ends on the one it has.
     pub fn publish(&self, snapshot: &Snapshot) {
-        let revision = &snapshot.revision;
-        self.change(&revision.tenant, &revision.function, Some(Entry::Ready(snapshot.clone())));
+        self.serve(Traffic::all(snapshot.clone()), false);
+    }
+
+    /// Lets this traffic serve from now on. What served before stays at hand if it is `kept`.
+    pub(super) fn serve(&self, traffic: Traffic, kept: bool) {
+        let revision = traffic.main().revision.clone();
+        let key = ((&*revision.tenant).into(), (&*revision.function).into());
+        self.table.rcu(|functions| {
+            let mut functions = HashMap::clone(functions);
+            let mut spare = Vec::new();
+            if let Some(before) = functions.get(&key).filter(|_| kept) {
+                let serves = |number| traffic.snapshots().any(|snapshot| snapshot.revision.number == number);
+                spare.extend(before.snapshots().filter(|it| !serves(it.revision.number)).take(MAX_SPARE).cloned());
+            }
+            functions.insert(key.clone(), Entry::Ready { traffic: traffic.clone(), spare });
+            functions
+        });
+    }
+
+    /// Keeps a revision at hand that is out of traffic.
+    pub(super) fn keep(&self, snapshot: &Snapshot) {
+        let key = ((&*snapshot.revision.tenant).into(), (&*snapshot.revision.function).into());
+        self.table.rcu(|functions| {
+            let mut functions = HashMap::clone(functions);
+            if let Some(Entry::Ready { spare, .. }) = functions.get_mut(&key) {
+                spare.retain(|it| it.revision.number != snapshot.revision.number);
+                spare.insert(0, snapshot.clone());
+                spare.truncate(MAX_SPARE);
+            }
+            functions
+        });
     }
 
     /// Keeps models and functions as they are to each other until it is dropped: briefly, and nothing is compiled or
@@ -77,23 +131,25 @@ impl Functions {
     /// What serves at present.
     pub(super) fn ready(&self) -> Vec<Snapshot> {
         let functions = self.table.load();
-        let ready = functions.values().filter_map(|entry| match entry {
-            Entry::Ready(snapshot) => Some(snapshot.clone()),
+        let traffic = functions.values().filter_map(|entry| match entry {
+            Entry::Ready { traffic, .. } => Some(traffic.snapshots()),
             Entry::Refused(_) => None,
         });
-        ready.collect()
+        traffic.flatten().cloned().collect()
     }
 
-    /// Lets the same revisions serve on other models, all at once. Functions that are gone meanwhile stay away.
-    pub(super) fn exchange(&self, snapshots: Vec<Snapshot>) {
+    /// Lets the same revisions serve on other models, all at once; what is only at hand and asks `model` is made anew when
+    /// somebody wants it. Functions that are gone meanwhile stay away.
+    pub(super) fn exchange(&self, model: &str, snapshots: &[Snapshot]) {
         self.table.rcu(|functions| {
             let mut functions = HashMap::clone(functions);
-            for new in &snapshots {
-                let key = ((&*new.revision.tenant).into(), (&*new.revision.function).into());
-                if let Some(Entry::Ready(old)) = functions.get_mut(&key)
-                    && Arc::ptr_eq(&old.revision, &new.revision)
-                {
-                    *old = new.clone();
+            for entry in functions.values_mut() {
+                let Entry::Ready { traffic, spare } = entry else { continue };
+                spare.retain(|snapshot| !snapshot.asks(model));
+                for old in traffic.snapshots_mut() {
+                    if let Some(new) = snapshots.iter().find(|new| Arc::ptr_eq(&old.revision, &new.revision)) {
+                        *old = new.clone();
+                    }
                 }
             }
             functions
@@ -103,7 +159,7 @@ impl Functions {
     /// Notes that a function cannot serve, unless an earlier revision does: that one goes on.
     pub fn refuse(&self, tenant: &str, function: &str, reason: &str) {
         let functions = self.table.load();
-        if !matches!(functions.get(&(tenant.into(), function.into())), Some(Entry::Ready(_))) {
+        if !matches!(functions.get(&(tenant.into(), function.into())), Some(Entry::Ready { .. })) {
             self.change(tenant, function, Some(Entry::Refused(reason.into())));
         }
     }
@@ -127,9 +183,8 @@ impl Functions {
     /// What the invocations of each tenant hold and may hold, in bytes.
     pub fn held_bytes(&self) -> BTreeMap<String, (u64, u64)> {
         let functions = self.table.load();
-        let ready = functions.iter().filter_map(|((tenant, _), entry)| match entry {
-            Entry::Ready(snapshot) => Some((tenant, &snapshot.revision.owner.account)),
-            Entry::Refused(_) => None,
+        let ready = functions.iter().flat_map(|((tenant, _), entry)| {
+            entry.snapshots().take(1).map(move |snapshot| (tenant, &snapshot.revision.owner.account))
         });
         ready.map(|(tenant, account)| (tenant.to_string(), (account.held_bytes(), account.limit_bytes()))).collect()
     }
@@ -142,21 +197,31 @@ impl Functions {
         list.sort_by(|a, b| (&a.tenant, &a.function).cmp(&(&b.tenant, &b.function)));
         list
     }
+
+    /// One function.
+    pub(super) fn status(&self, tenant: &str, function: &str) -> Option<FunctionStatus> {
+        let functions = self.table.load();
+        functions.get(&(tenant.into(), function.into())).map(|entry| status(tenant, function, entry))
+    }
 }
 
 fn status(tenant: &str, function: &str, entry: &Entry) -> FunctionStatus {
     let (tenant, function) = (tenant.to_owned(), function.to_owned());
     match entry {
-        Entry::Ready(snapshot) => FunctionStatus {
-            tenant,
-            function,
-            state: if snapshot.models.missing.is_empty() { "ready" } else { "unavailable" },
-            revision: Some(snapshot.revision.number),
-            digest: Some(snapshot.revision.digest.clone()),
-            error: snapshot.models.missing.first().map(|model| format!("the model `{model}` is out of service")),
-            stages: snapshot.revision.stages(),
-            models: snapshot.bound(),
-        },
+        Entry::Ready { traffic, .. } => {
+            let main = traffic.main();
+            let missing = traffic.snapshots().find_map(|snapshot| snapshot.models.missing.first());
+            FunctionStatus {
+                tenant,
+                function,
+                state: if missing.is_none() { "ready" } else { "unavailable" },
+                revision: Some(main.revision.number),
+                digest: Some(main.revision.digest.clone()),
+                error: missing.map(|model| format!("the model `{model}` is out of service")),
+                stages: main.revision.stages(),
+                models: main.bound(),
+            }
+        }
         Entry::Refused(reason) => FunctionStatus {
             tenant,
             function,

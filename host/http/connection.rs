@@ -39,6 +39,7 @@ use super::{
     malformed,
     pace::{Heard, Late, Pace, Waits},
     problem::Problem,
+    server::{Phase, past},
     tls::HTTP_2,
     unsent::Tracked,
 };
@@ -47,7 +48,7 @@ use super::{
 const GOODBYE: Duration = Duration::from_secs(5);
 
 type Ended = Result<(), Box<dyn Error + Send + Sync>>;
-type Stop = watch::Receiver<bool>;
+type Phases = watch::Receiver<Phase>;
 
 /// What every connection of a plane is served with.
 pub(super) struct Connections {
@@ -69,11 +70,11 @@ impl Connections {
     }
 
     /// Serves a connection to its end.
-    pub(super) async fn serve(&self, stream: TcpStream, mut stop: Stop) -> Ended {
+    pub(super) async fn serve(&self, stream: TcpStream, mut phase: Phases) -> Ended {
         let head = self.waits.head;
         let first = tokio::select! {
             first = timeout(head, first(&stream, self.tls.is_some())) => first??,
-            _ = stop.wait_for(|stop| *stop) => return Ok(()),
+            () = past(Phase::Leaving, &mut phase) => return Ok(()),
         };
         // Answers are small and wanted at once.
         stream.set_nodelay(true)?;
@@ -82,11 +83,11 @@ impl Connections {
         stream.set_write_timeout(Some(self.waits.write));
         let stream = Box::pin(stream);
         match (&self.tls, first) {
-            (None, First::Http2) => self.http2(stream, stop).await,
-            (None, _) => self.http1(stream, self.router.clone(), stop).await,
+            (None, First::Http2) => self.http2(stream, phase).await,
+            (None, _) => self.http1(stream, self.router.clone(), phase).await,
             (Some(_), First::Http1) => {
                 // Their credentials are out already; nothing of ours goes the same way.
-                self.http1(stream, refusing("this port speaks TLS: ask again with https://".into()), stop).await
+                self.http1(stream, refusing("this port speaks TLS: ask again with https://".into()), phase).await
             }
             (Some(acceptor), _) => {
                 let stream = tokio::select! {
@@ -94,17 +95,17 @@ impl Connections {
                         tracing::debug!("no TLS connection came about: {error}");
                         error
                     })?,
-                    _ = stop.wait_for(|stop| *stop) => return Ok(()),
+                    () = past(Phase::Leaving, &mut phase) => return Ok(()),
                 };
                 match stream.get_ref().1.alpn_protocol() {
-                    Some(HTTP_2) => self.http2(stream, stop).await,
-                    _ => self.http1(stream, self.router.clone(), stop).await,
+                    Some(HTTP_2) => self.http2(stream, phase).await,
+                    _ => self.http1(stream, self.router.clone(), phase).await,
                 }
             }
         }
     }
 
-    async fn http1(&self, stream: impl Stream, router: Router, stop: Stop) -> Ended {
+    async fn http1(&self, stream: impl Stream, router: Router, phase: Phases) -> Ended {
         let pace = Pace::new(self.waits, true);
         let service = {
             let pace = pace.clone();
@@ -112,10 +113,12 @@ impl Connections {
         };
         let stream = TokioIo::new(Heard::new(Lingering::new(stream, pace.clone()), pace.clone()));
         let connection = self.http1.serve_connection(stream, service);
-        drive(connection, http1::Connection::graceful_shutdown, &pace, stop).await
+        // Not at once: where nothing is in progress hyper closes, and a request may be on its way.
+        let end = End { leave: |_: Pin<&mut _>| pace.leave(), close: http1::Connection::graceful_shutdown };
+        drive(connection, end, &pace, phase).await
     }
 
-    async fn http2(&self, stream: impl Stream, stop: Stop) -> Ended {
+    async fn http2(&self, stream: impl Stream, phase: Phases) -> Ended {
         let pace = Pace::new(self.waits, false);
         let service = {
             let (router, pace) = (self.router.clone(), pace.clone());
@@ -123,7 +126,9 @@ impl Connections {
         };
         let stream = TokioIo::new(Heard::new(stream, pace.clone()));
         let connection = self.http2.serve_connection(stream, service);
-        drive(connection, http2::Connection::graceful_shutdown, &pace, stop).await
+        // `GOAWAY` is for this: what is on its way is served.
+        let close = http2::Connection::graceful_shutdown;
+        drive(connection, End { leave: close, close }, &pace, phase).await
     }
 }
 
@@ -137,7 +142,10 @@ async fn answer(router: Router, pace: Arc<Pace>, request: Request<Incoming>) -> 
         None => router,
         Some(flaw) => refusing(flaw),
     };
-    let response = handle(router, request.map(Body::new)).await;
+    let mut response = handle(router, request.map(Body::new)).await;
+    if pace.leaves() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(response.map(|body| Tracked::new(body, in_progress)))
 }
 
@@ -186,18 +194,43 @@ fn http2(config: &Config) -> http2::Builder<TokioExecutor> {
     builder
 }
 
+/// How a connection of a protocol ends.
+struct End<L, C> {
+    /// Its caller is asked to connect anew, and may finish what it is at.
+    leave: L,
+    /// It says goodbye.
+    close: C,
+}
+
 /// Drives a connection until it ends by itself, its caller is late, or the host stops.
-async fn drive<C>(connection: C, close: impl Fn(Pin<&mut C>), pace: &Pace, mut stop: Stop) -> Ended
+async fn drive<C>(
+    connection: C,
+    end: End<impl Fn(Pin<&mut C>), impl Fn(Pin<&mut C>)>,
+    pace: &Pace,
+    mut phase: Phases,
+) -> Ended
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
-    let late = tokio::select! {
-        ended = paced(connection.as_mut(), pace) => match ended {
-            Paced::Ended(ended) => return Ok(ended?),
-            Paced::Late(late) => Some(late),
-        },
-        _ = stop.wait_for(|stop| *stop) => None,
+    let close = end.close;
+    let mut until = Phase::Serving;
+    let late = loop {
+        tokio::select! {
+            // The phase first, so that the next answer knows of it.
+            biased;
+            () = past(until, &mut phase) => {
+                if until == Phase::Leaving || *phase.borrow() != Phase::Leaving {
+                    break None;
+                }
+                until = Phase::Leaving;
+                (end.leave)(connection.as_mut());
+            }
+            ended = paced(connection.as_mut(), pace) => match ended {
+                Paced::Ended(ended) => return Ok(ended?),
+                Paced::Late(late) => break Some(late),
+            },
+        }
     };
     match late {
         Some(Late::Head) => {

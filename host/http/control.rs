@@ -5,30 +5,58 @@ use std::{sync::Arc, time::Instant};
 use axum::{
     Extension, Json, Router,
     body::Body,
-    extract::{Path, RawQuery, State, rejection::PathRejection},
+    extract::{DefaultBodyLimit, Path, RawQuery, State, rejection::PathRejection},
     http::{HeaderMap, Request, Response, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::IntoResponse as _,
-    routing::{get, post},
 };
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::{
     data::{nothing_here, wrong_method},
-    explain,
+    explain, functions,
+    guest_logs::{self, Followers},
     handle::{Head, text},
-    health, models,
+    health, models, openapi,
+    permits::{bearer, permits},
     problem::Problem,
-    token::Token,
+    routes::Routes,
+    tenants, upload,
 };
-use crate::{function::Runtime, telemetry::Telemetry};
+use crate::{
+    function::{Deployments, Following, Orders, Overview, Runtime},
+    telemetry::{GuestLogs, Telemetry},
+};
 
 pub(super) struct Control {
     runtime: Arc<Runtime>,
-    telemetry: Arc<Telemetry>,
+    pub(super) telemetry: Arc<Telemetry>,
     started: Instant,
-    token: Token,
     loopback: bool,
+    pub(super) orders: Orders,
+    pub(super) overview: Overview,
+    pub(super) deployments: Arc<Deployments>,
+    pub(super) max_component_bytes: usize,
+    /// Uploads that are read at once: each holds its component.
+    pub(super) uploads: Semaphore,
+    pub(super) followers: Arc<Followers>,
+}
+
+/// What the control plane is made of.
+pub struct Parts {
+    /// What serves.
+    pub runtime: Arc<Runtime>,
+    /// Figures.
+    pub telemetry: Arc<Telemetry>,
+    /// What may be deployed, and where it is.
+    pub following: Arc<Following>,
+    /// The line of deployments.
+    pub deployments: Arc<Deployments>,
+    /// The largest component that is read.
+    pub max_component_bytes: u64,
+    /// Whether it listens on loopback only, where a foreign `Host` is a browser that somebody's name server led here.
+    pub loopback: bool,
 }
 
 impl Control {
@@ -36,31 +64,99 @@ impl Control {
     pub(super) fn runtime(&self) -> &Runtime {
         &self.runtime
     }
+
+    /// What guests said.
+    pub(super) fn guest_logs(&self) -> &Arc<GuestLogs> {
+        self.telemetry.guest_logs()
+    }
 }
 
-/// Routes of the control plane. `loopback` tells that it listens on loopback only, where a foreign `Host` is a browser
-/// that somebody's name server led here.
-pub fn router(runtime: Arc<Runtime>, telemetry: Arc<Telemetry>, token: Token, loopback: bool) -> Router {
-    let control = Arc::new(Control { runtime, telemetry, started: Instant::now(), token, loopback });
-    Router::new()
-        .route("/metrics", get(metrics))
-        .route("/health", get(figures))
-        .route("/admin/v1/drain", post(drain))
-        .route("/admin/v1/models", get(models::list))
-        .route("/admin/v1/models/{model}/load", post(models::load))
-        .route("/admin/v1/models/{model}/unload", post(models::unload))
-        .route("/admin/v1/models/{model}/explain", get(explain))
+/// Uploads that are read at once.
+const MAX_UPLOADS: usize = 8;
+
+/// Routes of the control plane.
+pub fn router(parts: Parts) -> Router {
+    let Parts { runtime, telemetry, following, deployments, max_component_bytes, loopback } = parts;
+    let max_component_bytes = usize::try_from(max_component_bytes).unwrap_or(usize::MAX);
+    let control = Arc::new(Control {
+        runtime,
+        telemetry,
+        started: Instant::now(),
+        loopback,
+        orders: Orders::new(following.clone()),
+        overview: Overview::new(following),
+        deployments,
+        max_component_bytes,
+        uploads: Semaphore::new(MAX_UPLOADS),
+        followers: Arc::default(),
+    });
+    routes(max_component_bytes.saturating_add(upload::FORM_BYTES))
+        .router()
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
         .layer(middleware::from_fn_with_state(control.clone(), guard))
         .with_state(control)
 }
 
+/// All of them.
+pub(super) fn routes(form_bytes: usize) -> Routes<Arc<Control>> {
+    of_functions(form_bytes)
+        .merge(of_tenants())
+        .get("/openapi.json", openapi::control)
+        .get("/admin/v1/hosts", functions::hosts)
+        .get("/metrics", metrics)
+        .get("/health", figures)
+        .post("/admin/v1/drain", drain)
+        .get("/admin/v1/models", models::list)
+        .post("/admin/v1/models/{model}/load", models::load)
+        .post("/admin/v1/models/{model}/unload", models::unload)
+        .get("/admin/v1/models/{model}/explain", explain)
+}
+
+/// What deploys, below each function's name.
+fn of_functions(form_bytes: usize) -> Routes<Arc<Control>> {
+    const FUNCTION: &str = "/admin/v1/functions/{tenant}/{function}";
+    let below = |name: &str| format!("{FUNCTION}/{name}");
+    let upload = Routes::new().post(&below("revisions"), upload::begin);
+    upload
+        .map(|upload| upload.layer(DefaultBodyLimit::max(form_bytes)))
+        .get("/admin/v1/functions", functions::all)
+        .get("/admin/v1/functions/{tenant}", functions::of_tenant)
+        .get(FUNCTION, functions::one)
+        .delete(FUNCTION, functions::remove)
+        .get(&below("revisions"), functions::revisions)
+        .get(&below("deployments/{id}"), upload::progress)
+        .get(&below("traffic"), functions::traffic)
+        .put(&below("traffic"), functions::set_traffic)
+        .post(&below("rollback"), functions::roll_back)
+        .get(&below("history"), functions::history)
+        .get(&below("logs"), guest_logs::logs)
+}
+
+/// Tenants and keys.
+fn of_tenants() -> Routes<Arc<Control>> {
+    const TENANT: &str = "/admin/v1/tenants/{tenant}";
+    let below = |name: &str| format!("{TENANT}/{name}");
+    Routes::new()
+        .get("/admin/v1/tenants", tenants::all)
+        .get(TENANT, tenants::one)
+        .put(TENANT, tenants::set)
+        .delete(TENANT, tenants::remove)
+        .get(&below("keys"), tenants::keys)
+        .post(&below("keys"), tenants::make_key)
+        .delete(&below("keys/{id}"), tenants::revoke_key)
+        .post(&below("keys/{id}/rotate"), tenants::rotate_key)
+        .get("/admin/v1/keys", tenants::own_keys)
+        .post("/admin/v1/keys", tenants::make_own_key)
+        .delete("/admin/v1/keys/{id}", tenants::revoke_own_key)
+        .post("/admin/v1/keys/{id}/rotate", tenants::rotate_own_key)
+}
+
 /// Before anything else is told, even whether a path exists.
 async fn guard(
     State(control): State<Arc<Control>>,
     Extension(head): Extension<Head>,
-    request: Request<Body>,
+    mut request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
     let headers = request.headers();
@@ -71,12 +167,17 @@ async fn guard(
     if control.loopback && !names_loopback(request.uri().authority(), headers) {
         return Problem::new("forbidden", "the Host header must name this machine", &head.id).into_response();
     }
-    if !control.token.admits(text(headers, "authorization")) {
-        let detail = "send `authorization: Bearer` with the token of data/admin-token";
+    let Ok(caller) = control.runtime.identity().identify(bearer(headers)) else {
+        let detail = "send `authorization: Bearer` with the token of data/admin-token, or with a key that is valid";
         let mut response = Problem::new("unauthenticated", detail, &head.id).into_response();
         response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
         return response;
+    };
+    if !permits(&caller, request.method(), request.uri().path()) {
+        let detail = "this key may not do that: see its scopes and its tenant";
+        return Problem::new("forbidden", detail, &head.id).into_response();
     }
+    request.extensions_mut().insert(caller);
     next.run(request).await
 }
 
@@ -93,7 +194,7 @@ async fn metrics(State(control): State<Arc<Control>>) -> Response<Body> {
 }
 
 async fn figures(State(control): State<Arc<Control>>) -> Response<Body> {
-    Json(health::figures(&control.runtime, &control.telemetry, control.started.elapsed())).into_response()
+    Json(health::figures(&control, control.started.elapsed())).into_response()
 }
 
 /// Why a model batches as it does: `?version=3`, or the one that serves.

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::{function::Runtime, telemetry::Telemetry};
+use super::control::Control;
 
 /// Where Linux tells a process's memory.
 const STATUS: &str = "/proc/self/status";
 const KIB: u64 = 1024;
 
 /// Everything at present.
-pub(super) fn figures(runtime: &Runtime, telemetry: &Telemetry, uptime: Duration) -> Value {
+pub(super) fn figures(control: &Control, uptime: Duration) -> Value {
+    let (runtime, telemetry) = (control.runtime(), &control.telemetry);
     let ready = runtime.ready();
     let held = runtime.held_bytes();
     let tenants = runtime.functions().held_bytes().into_iter();
@@ -22,8 +23,11 @@ pub(super) fn figures(runtime: &Runtime, telemetry: &Telemetry, uptime: Duration
     json!({
         "ready": ready.is_ok(),
         "reason": ready.err(),
+        "registry": { "trouble": control.overview.trouble() },
         "draining": runtime.admission().is_draining(),
         "version": env!("CARGO_PKG_VERSION"),
+        // During a handover two processes answer here.
+        "pid": std::process::id(),
         "uptime_s": uptime.as_secs(),
         "invocations_in_flight": telemetry.in_flight().get(),
         "host_memory_bytes": held,

@@ -9,6 +9,7 @@ use percent_encoding::percent_decode_str;
 
 use super::{handle::Head, problem::Problem};
 use crate::{
+    access::Caller,
     function::{Body, Call},
     invocation,
     tenant::Priority,
@@ -54,7 +55,8 @@ impl Body for WireBody {
 /// Reads a request to a function.
 pub(super) fn call(request: Request<axum::body::Body>, head: &Head) -> Result<(Call, WireBody), Box<Problem>> {
     let problem = |code, detail: String| Err(Box::new(Problem::new(code, detail, &head.id)));
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let caller = parts.extensions.remove::<Caller>().unwrap_or_default();
     let method = match parts.method {
         Method::POST => "POST",
         Method::GET => "GET",
@@ -94,6 +96,7 @@ pub(super) fn call(request: Request<axum::body::Body>, head: &Head) -> Result<(C
         priority,
         arrived: head.arrived,
         trace: head.trace,
+        caller,
         request,
     };
     Ok((call, WireBody::new(body)))
@@ -127,7 +130,7 @@ pub(super) fn priority(headers: &HeaderMap) -> Result<Priority, String> {
 }
 
 /// Names and values in the caller's order, decoded; what is not UTF-8 is replaced.
-fn query(query: &str) -> Vec<(String, String)> {
+pub(super) fn query(query: &str) -> Vec<(String, String)> {
     let decode = |text: &str| {
         let spaces = text.replace('+', " ");
         percent_decode_str(&spaces).decode_utf8_lossy().into_owned()

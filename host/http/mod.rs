@@ -8,6 +8,8 @@ mod connection;
 mod control;
 mod data;
 mod explain;
+mod functions;
+mod guest_logs;
 mod handle;
 mod health;
 mod incoming;
@@ -15,20 +17,26 @@ mod linger;
 mod malformed;
 mod models;
 mod oip;
+mod openapi;
+mod orders;
 mod pace;
+mod permits;
 mod problem;
+mod routes;
 mod server;
+mod tenants;
 mod tls;
-mod token;
 mod unsent;
+mod upload;
 
 use std::{net::SocketAddr, time::Duration};
 
-pub use control::router as control_router;
+/// What answers on a plane.
+pub use axum::Router;
+pub use control::{Parts as ControlParts, router as control_router};
 pub use data::router as data_router;
-pub use server::Server;
+pub use server::{Phase, Server, listen};
 pub use tls::{Tls, TlsError, TlsFiles};
-pub use token::{Token, TokenError};
 
 /// Addresses and limits of both planes.
 #[derive(Clone, Debug, serde::Deserialize)]

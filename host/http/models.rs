@@ -24,14 +24,14 @@ const MAX_ORDER_BYTES: usize = 4096;
 /// Which version to load; all that are there, unless stated.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Load {
+pub(super) struct Load {
     version: Option<u64>,
 }
 
 /// Which version to take out of service; all, unless stated.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct Unload {
+pub(super) struct Unload {
     version: Option<u64>,
     /// Even where functions are left without a model.
     force: bool,

@@ -8,7 +8,10 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -16,6 +19,10 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::unsent::Rounds;
+
+/// How long a connection that is to go may be without a request in progress. A caller that asks more often learns from an
+/// answer that it should connect anew, and its requests never meet a connection that closes.
+const LEAVING_IDLE: Duration = Duration::from_secs(2);
 
 /// What the clock is set to.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +41,7 @@ pub(super) struct Pace {
     /// HTTP/2 sends bytes that belong to no request, such as answers to pings: they begin no head.
     bytes_begin_heads: bool,
     state: Mutex<State>,
+    leaving: AtomicBool,
     rounds: Rounds,
 }
 
@@ -59,7 +67,8 @@ impl Pace {
     /// Begins with waiting for the first bytes. `bytes_begin_heads` is for HTTP/1.1.
     pub(super) fn new(waits: Waits, bytes_begin_heads: bool) -> Arc<Self> {
         let state = State { in_progress: 0, speaking: true, since: Instant::now() };
-        Arc::new(Self { waits, bytes_begin_heads, state: Mutex::new(state), rounds: Rounds::new(bytes_begin_heads) })
+        let (state, rounds) = (Mutex::new(state), Rounds::new(bytes_begin_heads));
+        Arc::new(Self { waits, bytes_begin_heads, state, leaving: AtomicBool::new(false), rounds })
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -86,9 +95,27 @@ impl Pace {
         let state = self.state();
         match (state.in_progress, state.speaking) {
             (0, true) => Some((state.since + self.waits.head, Late::Head)),
-            (0, false) => Some((state.since + self.waits.idle, Late::Idle)),
+            (0, false) => Some((state.since + self.idle(), Late::Idle)),
             _ => None,
         }
+    }
+
+    fn idle(&self) -> Duration {
+        if self.leaves() { self.waits.idle.min(LEAVING_IDLE) } else { self.waits.idle }
+    }
+
+    /// From now on the connection is to go: its next answer says so, and it is not idle for long.
+    pub(super) fn leave(&self) {
+        self.leaving.store(true, Relaxed);
+        let mut state = self.state();
+        if state.in_progress == 0 && !state.speaking {
+            state.since = Instant::now();
+        }
+    }
+
+    /// Whether it is to go.
+    pub(super) fn leaves(&self) -> bool {
+        self.leaving.load(Relaxed)
     }
 
     /// When nothing was in progress for the last time, or when a head began after it.
@@ -209,6 +236,23 @@ mod tests {
         let (first, _) = pace.deadline().unwrap();
         pace.has_read();
         assert_eq!(pace.deadline(), Some((first, Late::Head)), "further bytes give no further time");
+    }
+
+    #[test]
+    fn a_connection_that_is_to_go_has_little_patience_from_then_on() {
+        let pace = Pace::new(WAITS, true);
+        pace.leave();
+        assert_eq!(late(&pace), Some(Late::Head), "whoever has just come may still ask");
+        let request = pace.begin();
+        assert!(pace.leaves() && pace.deadline().is_none());
+        drop(request);
+        let idle = |pace: &Pace| pace.deadline().unwrap().0.saturating_duration_since(Instant::now());
+        assert!(idle(&pace) <= LEAVING_IDLE);
+        let quiet = Pace::new(WAITS, true);
+        drop(quiet.begin());
+        quiet.state().since -= Duration::from_secs(30);
+        quiet.leave();
+        assert!(idle(&quiet) > LEAVING_IDLE / 2, "idle before is no reason to end at once");
     }
 
     #[test]

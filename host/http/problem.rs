@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     account::Holder,
-    function::{BodyError, EngineError, InferError, InvokeError, ModelError, SandboxError},
+    function::{AccessError, BodyError, EngineError, InferError, InvokeError, ModelError, SandboxError},
 };
 
 /// An error as the caller sees it.
@@ -31,7 +31,7 @@ pub(super) struct Problem {
 }
 
 /// Codes with status and title, in the order of DESIGN section 8.
-const TABLE: [(&str, u16, &str); 32] = [
+pub(super) const TABLE: [(&str, u16, &str); 42] = [
     ("bad-request", 400, "The request is malformed"),
     ("unauthenticated", 401, "A token is needed"),
     ("forbidden", 403, "This is not allowed"),
@@ -39,15 +39,23 @@ const TABLE: [(&str, u16, &str); 32] = [
     ("function-not-found", 404, "There is no such function"),
     ("revision-not-found", 404, "The function has no such ready revision"),
     ("model-not-found", 404, "There is no such model or version"),
+    ("tenant-not-found", 404, "There is no such tenant"),
+    ("key-not-found", 404, "There is no such key"),
+    ("deployment-not-found", 404, "There is no such deployment"),
     ("method-not-allowed", 405, "The method is not allowed here"),
+    ("conflict", 409, "Things do not stand that way"),
+    ("quota", 409, "The tenant may have no more"),
     ("model-refused", 409, "The models were not changed"),
     ("model-in-use", 409, "Functions are bound to the model"),
     ("model-busy", 503, "Another change of models is in progress"),
     ("body-too-large", 413, "The body is too large"),
     ("unsupported-coding", 415, "The body is packed in a way that is not understood"),
     ("too-many-rows", 413, "The request brings too many rows"),
+    ("digest-mismatch", 422, "The content is not what was announced"),
+    ("invalid", 422, "That makes no sense"),
     ("rate-limited", 429, "Too many requests"),
     ("concurrency-limit", 429, "Too many invocations at once"),
+    ("too-many-followers", 429, "Too many follow logs"),
     ("queue-full", 429, "A model's queue is full"),
     ("tenant-memory", 429, "The tenant's memory is used up"),
     ("plugin-trap", 502, "The plugin trapped"),
@@ -58,6 +66,8 @@ const TABLE: [(&str, u16, &str); 32] = [
     ("host-memory", 503, "The host's memory is used up"),
     ("device-memory", 503, "The device's memory is used up"),
     ("model-unavailable", 503, "The model is not available"),
+    ("deploy-busy", 503, "Too many deployments wait"),
+    ("registry-unavailable", 503, "The registry cannot be reached"),
     ("draining", 503, "This host is stopping"),
     ("deadline-exceeded", 504, "There was no answer in time"),
     ("queue-timeout", 504, "The rows waited too long for the model"),
@@ -140,6 +150,11 @@ impl Problem {
         Self::new(code, error.to_string(), request_id)
     }
 
+    /// Tells an operator who met others to come again.
+    pub(super) fn comes_again(&mut self) {
+        self.retry_after = Some(MODEL_RETRY);
+    }
+
     /// The status, for who tells errors in another way.
     pub(super) fn status(&self) -> u16 {
         self.status
@@ -198,6 +213,11 @@ fn code_of(error: &InvokeError) -> (&'static str, Option<Duration>) {
         InvokeError::Concurrency { retry_after, .. } | InvokeError::TenantConcurrency { retry_after, .. } => {
             ("concurrency-limit", Some(*retry_after))
         }
+        InvokeError::TenantLimit { retry_after, .. } | InvokeError::FunctionConcurrency { retry_after, .. } => {
+            ("concurrency-limit", Some(*retry_after))
+        }
+        InvokeError::RateLimited { retry_after, .. } => ("rate-limited", Some(*retry_after)),
+        InvokeError::Access(error) => (access(error), None),
         InvokeError::Draining { retry_after } => ("draining", Some(*retry_after)),
         InvokeError::Deadline { .. } => ("deadline-exceeded", None),
         InvokeError::Contract(_) => ("plugin-contract", None),
@@ -215,6 +235,14 @@ fn code_of(error: &InvokeError) -> (&'static str, Option<Duration>) {
         },
         InvokeError::Infer(error) => infer(error),
         InvokeError::Internal(_) => ("internal", None),
+    }
+}
+
+/// The code of why somebody is not let in.
+pub(super) fn access(error: &AccessError) -> &'static str {
+    match error {
+        AccessError::Missing | AccessError::Invalid => "unauthenticated",
+        AccessError::Forbidden(_) => "forbidden",
     }
 }
 

@@ -29,6 +29,8 @@ use tokio_rustls::{
     },
 };
 
+use super::server::{Phase, past};
+
 /// How HTTP/2 and HTTP/1.1 are called when a handshake chooses.
 pub(super) const HTTP_2: &[u8] = b"h2";
 const HTTP_1: &[u8] = b"http/1.1";
@@ -121,12 +123,12 @@ impl Tls {
         TlsAcceptor::from(self.server.clone())
     }
 
-    /// Looks at the files until `stop` turns true.
-    pub(super) async fn follow(mut self, mut stop: watch::Receiver<bool>) {
+    /// Looks at the files for as long as there are new handshakes.
+    pub(super) async fn follow(mut self, mut phase: watch::Receiver<Phase>) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = past(Phase::Serving, &mut phase) => return,
             }
             let looked = tokio::task::spawn_blocking(move || {
                 self.look();

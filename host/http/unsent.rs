@@ -8,7 +8,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -64,32 +64,33 @@ impl Rounds {
     }
 }
 
-/// One answer that has not been written to its end.
+/// One answer of which something has not been written: pieces that wait together share it, so that none is blamed for
+/// waiting behind another.
 struct Unsent {
     pace: Arc<Pace>,
-    round: usize,
-    taken: usize,
+    round: AtomicUsize,
+    taken: AtomicUsize,
 }
 
 impl Unsent {
-    fn new(pace: Arc<Pace>) -> Self {
-        let round = pace.rounds().join();
-        Self { pace, round, taken: 0 }
+    fn new(pace: Arc<Pace>) -> Arc<Self> {
+        let round = AtomicUsize::new(pace.rounds().join());
+        Arc::new(Self { pace, round, taken: AtomicUsize::new(0) })
     }
 
-    fn taken(&mut self, bytes: usize) {
-        self.taken += bytes;
-        if self.taken >= LEAST_BYTES {
+    /// Called by whoever writes the connection, and nobody else at the same time.
+    fn taken(&self, bytes: usize) {
+        if self.taken.fetch_add(bytes, Relaxed) + bytes >= LEAST_BYTES {
             let now = self.pace.rounds().join();
-            self.pace.rounds().leave(self.round);
-            (self.round, self.taken) = (now, 0);
+            self.pace.rounds().leave(self.round.swap(now, Relaxed));
+            self.taken.store(0, Relaxed);
         }
     }
 }
 
 impl Drop for Unsent {
     fn drop(&mut self) {
-        self.pace.rounds().leave(self.round);
+        self.pace.rounds().leave(*self.round.get_mut());
     }
 }
 
@@ -98,15 +99,28 @@ impl Drop for Unsent {
 pub(super) struct Tracked {
     body: Body,
     in_progress: InProgress,
-    /// Until there is a piece: all answers of this host are one. Were there further ones, they could not be blamed for
-    /// waiting behind the first.
-    unsent: Option<Unsent>,
+    /// Held until there is a piece. Nearly all answers of this host are one.
+    first: Option<Arc<Unsent>>,
+    /// What has not been written. An answer that goes on for ever, such as a log that is followed, owes its caller nothing
+    /// between its pieces.
+    unsent: Weak<Unsent>,
 }
 
 impl Tracked {
     pub(super) fn new(body: Body, in_progress: InProgress) -> Self {
-        let unsent = Some(Unsent::new(in_progress.pace().clone()));
-        Self { body, in_progress, unsent }
+        let first = Unsent::new(in_progress.pace().clone());
+        let unsent = Arc::downgrade(&first);
+        Self { body, in_progress, first: Some(first), unsent }
+    }
+
+    /// What a further piece waits with: those before it, where they still wait.
+    fn unsent(&mut self) -> Arc<Unsent> {
+        let waiting = self.first.take().or_else(|| self.unsent.upgrade());
+        waiting.unwrap_or_else(|| {
+            let unsent = Unsent::new(self.in_progress.pace().clone());
+            self.unsent = Arc::downgrade(&unsent);
+            unsent
+        })
     }
 }
 
@@ -120,7 +134,7 @@ impl http_body::Body for Tracked {
     ) -> Poll<Option<Result<Frame<Piece>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         let this = &mut *self;
-        let piece = |bytes| Piece { bytes, unsent: this.unsent.take(), _in_progress: this.in_progress.clone() };
+        let piece = |bytes| Piece { bytes, unsent: this.unsent(), _in_progress: this.in_progress.clone() };
         Poll::Ready(frame.map(|frame| frame.map(|frame| frame.map_data(piece))))
     }
 
@@ -136,7 +150,7 @@ impl http_body::Body for Tracked {
 /// Bytes on their way to the socket.
 pub(super) struct Piece {
     bytes: Bytes,
-    unsent: Option<Unsent>,
+    unsent: Arc<Unsent>,
     _in_progress: InProgress,
 }
 
@@ -149,9 +163,7 @@ impl Buf for Piece {
     }
     fn advance(&mut self, count: usize) {
         self.bytes.advance(count);
-        if let Some(unsent) = &mut self.unsent {
-            unsent.taken(count);
-        }
+        self.unsent.taken(count);
     }
 }
 
@@ -169,9 +181,13 @@ mod tests {
 
     /// An answer whose first piece has been asked for.
     fn piece(pace: &Arc<Pace>) -> Piece {
-        let mut tracked = Tracked::new(Body::from(vec![0; 10 * LEAST_BYTES]), pace.begin());
-        let polled = Pin::new(&mut tracked).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
-        let Poll::Ready(Some(Ok(frame))) = polled else { panic!("a body that is there") };
+        next(&mut Tracked::new(Body::from(vec![0; 10 * LEAST_BYTES]), pace.begin()))
+    }
+
+    /// The next piece of an answer that is there.
+    fn next(tracked: &mut Tracked) -> Piece {
+        let polled = Pin::new(tracked).poll_frame(&mut Context::from_waker(std::task::Waker::noop()));
+        let Poll::Ready(Some(Ok(frame))) = polled else { panic!("a piece that is there") };
         frame.into_data().ok().unwrap()
     }
 
@@ -209,6 +225,32 @@ mod tests {
             pace.rounds().turn()
         });
         assert_eq!(trickled, Some(ROUNDS));
+    }
+
+    #[test]
+    fn an_answer_that_goes_on_owes_nothing_between_its_pieces() {
+        for in_order in [true, false] {
+            let pace = Pace::new(WAITS, in_order);
+            let pieces =
+                futures_util::stream::repeat_with(|| Ok::<_, std::convert::Infallible>(vec![0; 64 * LEAST_BYTES]));
+            let mut tracked = Tracked::new(Body::from_stream(pieces), pace.begin());
+            drop(next(&mut tracked));
+            assert!((0..10).all(|_| !pace.rounds().turn()), "nothing waits to be written");
+            // Two that wait: what is taken of the first is progress for both.
+            let (mut first, second) = (next(&mut tracked), next(&mut tracked));
+            assert!((0..10).all(|_| {
+                first.advance(LEAST_BYTES / 2);
+                !pace.rounds().turn()
+            }));
+            drop(first);
+            assert!(rounds(&pace) <= ROUNDS, "the second is not taken");
+            drop(second);
+            assert!((0..10).all(|_| !pace.rounds().turn()));
+            let third = next(&mut tracked);
+            assert_eq!(rounds(&pace), ROUNDS);
+            drop((third, tracked));
+            assert!(!pace.rounds().turn());
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use wasmtime::{
 };
 
 use super::{
-    Config, SandboxError, bindings,
+    Compiled, Config, SandboxError, bindings,
     contract::{
         self, CORE_INSTANCES_PER_COMPONENT, MEMORIES_PER_COMPONENT, Refusal, TABLE_ELEMENTS, TABLES_PER_COMPONENT,
     },
@@ -45,19 +45,33 @@ impl Compiler {
     }
 
     /// Compiles, and names everything that does not fit before linking finds only the first.
-    pub(super) fn compile(&self, wasm: &[u8], passthrough: bool) -> Result<(InstancePre<Guest>, Stages), Refusal> {
+    pub(super) fn compile(
+        &self,
+        wasm: &[u8],
+        passthrough: bool,
+        compiled: Option<&Compiled>,
+    ) -> Result<(InstancePre<Guest>, Stages), Refusal> {
+        if let Some(component) = compiled.and_then(|compiled| compiled.find(&self.engine, wasm)) {
+            return self.check(&component, passthrough);
+        }
         let component =
             Component::new(&self.engine, wasm).map_err(|error| Refusal::NotAComponent(format!("{error:#}")))?;
-        let foreign = self.foreign_imports(&component);
+        let checked = self.check(&component, passthrough)?;
+        compiled.inspect(|compiled| compiled.keep(&self.engine, wasm, &component));
+        Ok(checked)
+    }
+
+    fn check(&self, component: &Component, passthrough: bool) -> Result<(InstancePre<Guest>, Stages), Refusal> {
+        let foreign = self.foreign_imports(component);
         if !foreign.is_empty() {
             return Err(Refusal::ForeignImports(foreign));
         }
-        let unknown = self.unknown_exports(&component);
+        let unknown = self.unknown_exports(component);
         if !unknown.is_empty() {
             return Err(Refusal::UnknownExports(unknown));
         }
         let differs = |error: wasmtime::Error| Refusal::DiffersFromContract(format!("{error:#}"));
-        let pre = self.linker.instantiate_pre(&component).map_err(differs)?;
+        let pre = self.linker.instantiate_pre(component).map_err(differs)?;
         let stages = Stages::find(&pre).map_err(differs)?;
         contract::one_preprocessing(stages.preprocessing.is_some(), passthrough)?;
         Ok((pre, stages))

@@ -7,6 +7,7 @@
 //! Three moments: once per process [`Sandbox`], once per deployment [`Plugin`], once per invocation [`Running`].
 
 mod bindings;
+mod compiled;
 mod compiler;
 mod contract;
 mod host_calls;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+pub use compiled::{Compiled, CompiledError};
 pub use contract::Refusal;
 pub use plugin::{Plugin, StageName};
 pub use running::Running;
@@ -103,15 +105,25 @@ pub struct Sandbox {
     ticker: ticker::Ticker,
     permits: Arc<Semaphore>,
     staging: Arc<dyn Staging>,
+    compiled: Option<Compiled>,
 }
 
 impl Sandbox {
     /// Reserves the pool and starts the clock that bounds guests.
     pub fn new(config: Config, staging: Arc<dyn Staging>) -> Result<Arc<Self>, SandboxError> {
+        Self::with_compiled(config, staging, None)
+    }
+
+    /// The same, where what is compiled is kept.
+    pub fn with_compiled(
+        config: Config,
+        staging: Arc<dyn Staging>,
+        compiled: Option<Compiled>,
+    ) -> Result<Arc<Self>, SandboxError> {
         let compiler = compiler::Compiler::new(&config)?;
         let ticker = ticker::Ticker::start(compiler.engine().clone());
         let permits = Arc::new(Semaphore::new(config.max_instances as usize));
-        Ok(Arc::new(Self { config, compiler, ticker, permits, staging }))
+        Ok(Arc::new(Self { config, compiler, ticker, permits, staging, compiled }))
     }
 
     /// Compiles a component and checks it against the contract. Blocks for seconds where the component is large.
@@ -124,7 +136,12 @@ impl Sandbox {
         if wasm.len() as u64 > self.config.max_component_bytes {
             return Err(Refusal::TooLarge { size: wasm.len() as u64, limit: self.config.max_component_bytes });
         }
-        Ok(Plugin::new(self.clone(), self.compiler.compile(wasm, passthrough)?))
+        Ok(Plugin::new(self.clone(), self.compiler.compile(wasm, passthrough, self.compiled.as_ref())?))
+    }
+
+    /// Whether a component need not be compiled: loading it is quick.
+    pub fn is_compiled(&self, wasm: &[u8]) -> bool {
+        self.compiled.as_ref().is_some_and(|compiled| compiled.has(self.compiler.engine(), wasm))
     }
 
     /// One permit for each slot of the pool: whoever holds one gets an instance without waiting.

@@ -1,5 +1,5 @@
 //! A guest's log: lines from `logging`, standard output and standard error, with tenant, function and invocation, in the
-//! host's own log. Bounded per invocation in lines and bytes; what is over is counted and told once.
+//! host's own log, and in the one that is kept for the tenant, whatever the host's own leaves out. Bounded per invocation in lines and bytes; what is over is counted and told once.
 
 use std::{
     pin::Pin,
@@ -22,7 +22,7 @@ use super::Config;
 use crate::{
     account::{Account, Charge, Kind},
     invocation::Invocation,
-    telemetry::TraceContext,
+    telemetry::{FunctionLog, Line, LineKind, TraceContext},
 };
 
 /// One invocation's log; clones write to the same one.
@@ -33,6 +33,7 @@ struct Lines {
     invocation: [Arc<str>; 3],
     revision: u64,
     trace: TraceContext,
+    kept: Option<Arc<FunctionLog>>,
     partial: Mutex<Partial>,
     account: Arc<Account>,
     left: AtomicU32,
@@ -52,6 +53,7 @@ impl LogStream {
             invocation: [invocation.tenant.clone(), invocation.function.clone(), invocation.id.clone()],
             revision: invocation.revision,
             trace: invocation.trace,
+            kept: invocation.log.clone(),
             partial: Mutex::default(),
             account: invocation.account.clone(),
             left: AtomicU32::new(config.max_log_lines),
@@ -69,6 +71,7 @@ impl LogStream {
         let end = (0..=lines.max_line_bytes.min(message.len())).rev().find(|end| message.is_char_boundary(*end));
         // A line break would let a guest write whole lines of the host's log in somebody else's name.
         let message = message[..end.unwrap_or(0)].replace(|character: char| character.is_control(), " ");
+        lines.keep(name(level), &message);
         let [tenant, function, invocation] = &lines.invocation;
         let (revision, trace_id) = (lines.revision, lines.trace.id());
         // The level of a tracing event is part of its call site, hence one for each.
@@ -86,6 +89,7 @@ impl LogStream {
         }
         if left == 1 {
             let text = "log limit reached, further lines are dropped";
+            lines.keep("warn", text);
             tracing::warn!(target: "tenon::guest", %tenant, %function, revision, %invocation, %trace_id, "{text}");
         }
     }
@@ -118,6 +122,25 @@ impl LogStream {
         if !partial.line.is_empty() {
             self.line(Level::INFO, String::from_utf8_lossy(&partial.line).trim_end());
         }
+    }
+}
+
+impl Lines {
+    fn keep(&self, level: &'static str, text: &str) {
+        if let Some(log) = &self.kept {
+            let [.., invocation] = &self.invocation;
+            log.push(Line::new(LineKind::Log, level, (invocation.clone(), self.revision), text));
+        }
+    }
+}
+
+fn name(level: Level) -> &'static str {
+    match level {
+        Level::TRACE => "trace",
+        Level::DEBUG => "debug",
+        Level::INFO => "info",
+        Level::WARN => "warn",
+        Level::ERROR => "error",
     }
 }
 

@@ -11,6 +11,7 @@ use prometheus::{
 
 use super::{
     device::{DeviceGauges, DeviceMemory},
+    guest_log::GuestLogs,
     handles::{FunctionMetrics, ModelMetrics, OUTCOMES, Outcome},
     labels::{Labels, counters, gauges, histograms, register},
     otlp::Exporter,
@@ -43,12 +44,14 @@ pub struct Telemetry {
     /// Where spans go, and the share of traces that is sampled.
     pub(super) tracing: Option<(Exporter, f64)>,
     pub(super) slow: Option<SlowLog>,
+    pub(super) guest_logs: Arc<GuestLogs>,
     pub(super) windows: Windows,
     pub(super) exports: Exports,
     invocations: IntCounterVec,
     invocation_duration: HistogramVec,
     in_flight: IntGauge,
     shed: IntCounterVec,
+    quarantines: IntCounterVec,
     stage_duration: HistogramVec,
     batch_rows: HistogramVec,
     batches: IntCounterVec,
@@ -77,12 +80,7 @@ impl Telemetry {
         let registry = Registry::new();
         let r = &registry;
         Self {
-            invocations: counters(
-                r,
-                "tenon_invocations_total",
-                "Invocations by outcome.",
-                &["tenant", "function", "outcome"],
-            ),
+            invocations: invocations(r),
             invocation_duration: histograms(
                 r,
                 ("tenon_invocation_duration_seconds", "From the head of a request to its answer."),
@@ -90,7 +88,8 @@ impl Telemetry {
                 DURATION_BUCKETS,
             ),
             in_flight: register(r, IntGauge::new("tenon_invocations_in_flight", "Invocations that hold a permit.")),
-            shed: counters(r, "tenon_shed_total", "Requests refused at the door.", &["reason"]),
+            shed: shed(r),
+            quarantines: quarantines(r),
             stage_duration: histograms(
                 r,
                 ("tenon_stage_duration_seconds", "Time per stage of an invocation."),
@@ -116,13 +115,7 @@ impl Telemetry {
                 RATIO_BUCKETS,
             ),
             gate_wait: gate_wait(r),
-            cpu_seconds: register(
-                r,
-                prometheus::CounterVec::new(
-                    Opts::new("tenon_cpu_seconds_total", "Processor time of guest code and host calls."),
-                    &["tenant", "function", "kind"],
-                ),
-            ),
+            cpu_seconds: cpu_seconds(r),
             device_seconds: register(
                 r,
                 prometheus::CounterVec::new(
@@ -133,6 +126,7 @@ impl Telemetry {
             exports: Exports::new(r),
             tracing: None,
             slow: None,
+            guest_logs: GuestLogs::new(),
             windows: Windows::new(),
             tenants: Labels::new(MAX_TENANT_LABELS),
             names: Labels::new(MAX_NAME_LABELS),
@@ -192,6 +186,12 @@ impl Telemetry {
         self.shed.with_label_values(&[reason]).inc();
     }
 
+    /// Counts a revision that was taken out of traffic for its traps.
+    pub fn quarantined(&self, tenant: &str, function: &str) {
+        let (tenant, function) = (self.tenants.bounded(tenant), self.names.bounded(function));
+        self.quarantines.with_label_values(&[&tenant, &function]).inc();
+    }
+
     /// Shows from now on what this account holds.
     pub fn watch(&self, account: Arc<Account>) {
         // There is one host in a process's telemetry; a second account would be a second host.
@@ -232,8 +232,27 @@ fn batch_splits(registry: &Registry) -> IntCounterVec {
     counters(registry, "tenon_batch_splits_total", help, &["model", "cause"])
 }
 
+fn invocations(registry: &Registry) -> IntCounterVec {
+    let labels = ["tenant", "function", "outcome"];
+    counters(registry, "tenon_invocations_total", "Invocations by outcome.", &labels)
+}
+
+fn shed(registry: &Registry) -> IntCounterVec {
+    counters(registry, "tenon_shed_total", "Requests refused at the door.", &["reason"])
+}
+
+fn quarantines(registry: &Registry) -> IntCounterVec {
+    let help = "Revisions taken out of traffic because they trapped too often.";
+    counters(registry, "tenon_quarantines_total", help, &["tenant", "function"])
+}
+
 fn lane_restarts(registry: &Registry) -> IntCounterVec {
     counters(registry, "tenon_lane_restarts_total", "Lanes that ended and were started again.", &["model"])
+}
+
+fn cpu_seconds(registry: &Registry) -> prometheus::CounterVec {
+    let opts = Opts::new("tenon_cpu_seconds_total", "Processor time of guest code and host calls.");
+    register(registry, prometheus::CounterVec::new(opts, &["tenant", "function", "kind"]))
 }
 
 fn gate_wait(registry: &Registry) -> HistogramVec {

@@ -6,6 +6,7 @@
 
 mod config;
 mod device;
+mod guest_log;
 mod handles;
 mod labels;
 mod logs;
@@ -20,6 +21,7 @@ use std::{sync::Arc, time::Duration, time::Instant};
 
 pub use config::{Config, Headers, LogFormat, Protocol};
 pub use device::DeviceMemory;
+pub use guest_log::{FunctionLog, GuestLogs, Line, LineKind, Passage, Reader};
 pub use handles::{FunctionMetrics, ModelMetrics, OUTCOMES};
 pub use logs::start as start_logs;
 pub use metrics::{Gauge, Telemetry};
@@ -51,6 +53,11 @@ impl Telemetry {
         let (exporter, share) = self.tracing.as_ref()?;
         trace.sample(*share);
         trace.is_sampled().then(|| Record::new(*trace, exporter.clone()))
+    }
+
+    /// What guests said and how they failed.
+    pub fn guest_logs(&self) -> &Arc<GuestLogs> {
+        &self.guest_logs
     }
 
     /// How requests went within the last minute.

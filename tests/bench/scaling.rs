@@ -75,6 +75,7 @@ fn call() -> Call {
         timeout: None,
         priority: Default::default(),
         arrived: Instant::now(),
+        caller: Default::default(),
         trace: TraceContext::begin(),
         request: Request { method: "POST".into(), ..Request::default() },
     }

@@ -3,7 +3,7 @@
 
 use crate::{
     raw::Raw,
-    support::{Answer, Served, TestHost},
+    support::{Answer, Served, TestHost, client},
 };
 
 /// One byte more than the probe takes.
@@ -156,7 +156,7 @@ async fn what_every_answer_carries() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_over_http_2() {
     let mut host = host().await;
-    host.client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    host.client = client().http2_prior_knowledge().build().unwrap();
     let echo = host.call("probe/echo", "hello").await;
     assert_eq!((echo.status, &echo.json()["body"]), (200, &"hello".into()));
     host.call("nobody", "").await.is_problem(404, "function-not-found");

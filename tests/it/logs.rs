@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{process::Process, support::TestHost};
+use crate::{
+    process::Process,
+    support::{TestHost, client},
+};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
@@ -14,7 +17,7 @@ async fn log_of(settings: &str, paths: &[&str]) -> String {
     std::fs::write(host.folder().join("tenon.toml"), settings).unwrap();
     let folder = host.into_folder();
     let process = Process::start(&folder, &["--models", "models", "--data", "data", "--dev-functions", "functions"]);
-    let client = reqwest::Client::new();
+    let client = client().build().unwrap();
     for path in paths {
         let request = client.post(format!("{}/v1/functions/test/probe/{path}", process.data));
         let request =

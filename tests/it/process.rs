@@ -9,12 +9,16 @@ use tempfile::TempDir;
 
 use crate::{
     raw::Raw,
-    support::{Answer, TestHost, eventually},
+    support::{Answer, TestHost, client, eventually},
 };
 
 /// The binary with nothing of the environment that could configure it, in an empty folder.
-fn command(folder: &TempDir, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tenon-host"));
+pub fn command(folder: &TempDir, arguments: &[&str]) -> Command {
+    with(Command::new(env!("CARGO_BIN_EXE_tenon-host")), folder, arguments)
+}
+
+/// The same around another program, which is to become the host.
+pub fn with(mut command: Command, folder: &TempDir, arguments: &[&str]) -> Command {
     let ours =
         std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("TENON_") || name.starts_with("OTEL_"));
     for name in ours {
@@ -25,8 +29,13 @@ fn command(folder: &TempDir, arguments: &[&str]) -> Command {
     command
 }
 
-fn run(folder: &TempDir, arguments: &[&str]) -> (Option<i32>, String) {
-    let Output { status, stderr, .. } = command(folder, arguments).output().unwrap();
+pub fn run(folder: &TempDir, arguments: &[&str]) -> (Option<i32>, String) {
+    output(command(folder, arguments))
+}
+
+/// Exit code and log of what ends by itself.
+pub fn output(mut command: Command) -> (Option<i32>, String) {
+    let Output { status, stderr, .. } = command.output().unwrap();
     (status.code(), String::from_utf8_lossy(&stderr).into_owned())
 }
 
@@ -35,7 +44,9 @@ pub struct Process {
     child: Child,
     log: BufReader<ChildStderr>,
     pub data: String,
-    control: String,
+    pub control: String,
+    /// What the log said until it served.
+    pub began: String,
 }
 
 impl Drop for Process {
@@ -49,21 +60,42 @@ impl Drop for Process {
 impl Process {
     pub fn start(folder: &TempDir, arguments: &[&str]) -> Self {
         let ports = ["--listen", "127.0.0.1:0", "--control-listen", "127.0.0.1:0"];
-        let mut child = command(folder, &[&ports, arguments].concat()).spawn().unwrap();
+        Self::serving(command(folder, &[&ports, arguments].concat()))
+    }
+
+    /// Runs it until it serves.
+    pub fn serving(command: Command) -> Self {
+        let mut process = Self::begun(command);
+        assert!(process.reads("control plane on "), "the host ended before it served:\n{}", process.began);
+        let address = |name| {
+            let line = process.began.lines().find_map(|line| Some(line.split_once(name)?.1))?;
+            Some(line.split(',').next()?.to_owned())
+        };
+        (process.data, process.control) = (address("data plane on ").unwrap(), address("control plane on ").unwrap());
+        process
+    }
+
+    /// Runs it, and waits for nothing.
+    pub fn begun(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        let mut process = Self { child, log, data: String::new(), control: String::new() };
-        let (mut line, mut seen) = (String::new(), String::new());
-        while process.log.read_line(&mut line).unwrap() > 0 {
-            let address = |name| Some(line.split_once(name)?.1.split(',').next()?.to_owned());
-            if let Some(data) = address("data plane on ") {
-                process.data = data;
-            } else if let Some(control) = address("control plane on ") {
-                process.control = control;
-                return process;
+        Self { child, log, data: String::new(), control: String::new(), began: String::new() }
+    }
+
+    /// Reads the log until a line has this in it; false where it ends before.
+    pub fn reads(&mut self, what: &str) -> bool {
+        let mut line = String::new();
+        while self.log.read_line(&mut line).unwrap() > 0 {
+            self.began.push_str(&line);
+            if std::mem::take(&mut line).contains(what) {
+                return true;
             }
-            seen.push_str(&std::mem::take(&mut line));
         }
-        panic!("the host ended before it served:\n{seen}");
+        false
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn signal(&self, signal: &str) {
@@ -84,7 +116,7 @@ impl Process {
 async fn a_signal_drains() {
     // Laid out as for a host in this process, then given to one of its own.
     let folder = TestHost::new().probe().into_folder();
-    let client = reqwest::Client::new();
+    let client = client().build().unwrap();
     for signal in ["TERM", "INT"] {
         let process =
             Process::start(&folder, &["--models", "models", "--data", "data", "--dev-functions", "functions"]);
@@ -119,7 +151,8 @@ async fn a_second_signal_ends_at_once() {
     let mut stuck = Raw::connect(&process.data).await;
     stuck.send(b"POST /v1/functions/test/probe/echo HTTP/1.1\r\nhost: t\r\ncontent-length: 10\r\n\r\n01234").await;
     let ready = format!("{}/health/ready", process.data);
-    let status = async || reqwest::get(&ready).await.map(|answer| answer.status().as_u16()).ok();
+    let client = client().build().unwrap();
+    let status = async || client.get(&ready).send().await.map(|answer| answer.status().as_u16()).ok();
     eventually("the host is ready", async || status().await == Some(200)).await;
     process.signal("TERM");
     eventually("the host drains", async || status().await == Some(503)).await;

@@ -15,6 +15,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// `limits.timeout_ms` of the probe, and of guests by hand.
 const PROBES_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A client of HTTP. It is built with TLS, which wants to know who computes even where nobody asks for it.
+pub fn client() -> reqwest::ClientBuilder {
+    // Fails only where it was said before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+}
+
 /// A host that serves.
 pub struct Served {
     pub host: Host,
@@ -137,6 +144,17 @@ impl Served {
     /// Asks the control plane, with its token.
     pub async fn control(&self, path: &str) -> Answer {
         let asked = self.client.get(format!("{}{path}", self.control)).bearer_auth(self.token());
+        Answer::of(asked.send().await.unwrap()).await
+    }
+
+    /// Asks the control plane with a method, a body and this bearer token.
+    pub async fn asks(&self, method: &str, path: &str, body: Option<serde_json::Value>, bearer: &str) -> Answer {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let asked = self.client.request(method, format!("{}{path}", self.control)).bearer_auth(bearer);
+        let asked = match body {
+            Some(body) => asked.json(&body),
+            None => asked,
+        };
         Answer::of(asked.send().await.unwrap()).await
     }
 

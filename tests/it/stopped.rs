@@ -5,13 +5,14 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use reqwest::Client;
 use tempfile::TempDir;
 use tenon_host::{
+    access::Token,
     config::Config,
     engine::{Engine, torch::Torch},
-    function::{Admission, DEFAULT_TENANT, DIRECT, Deployer, Direct, Folder, Functions, ModelControl, Runtime},
-    http::{self, Server, Token},
+    function::{Admission, Deployer, Direct, Folder, Following, Functions, Identity, ModelControl, Parts, Runtime},
+    http::{self, Phase, Server},
+    registry::Registry,
     sandbox::Sandbox,
     telemetry::Telemetry,
 };
@@ -21,7 +22,7 @@ use tokio::{
     task::{block_in_place, spawn_blocking},
 };
 
-use crate::support::{Answer, TestHost, eventually};
+use crate::support::{Answer, TestHost, client, eventually};
 
 /// A data plane, and what a host keeps to itself.
 struct Rooms {
@@ -29,7 +30,7 @@ struct Rooms {
     engine: Arc<Engine>,
     telemetry: Arc<Telemetry>,
     /// The port is closed when it is gone.
-    _stop: watch::Sender<bool>,
+    _stop: watch::Sender<Phase>,
     _folder: TempDir,
 }
 
@@ -43,23 +44,31 @@ impl Rooms {
         let sandbox = Sandbox::new(config.sandbox, engine.staging()).unwrap();
         let admission = Admission::new(sandbox.permits().clone(), config.limits.retry_after(), telemetry.clone());
         let deployer = Arc::new(Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits));
-        let (account, functions) = (deployer.host_account().clone(), Arc::new(Functions::default()));
-        let counted = telemetry.function(DEFAULT_TENANT, DIRECT);
-        let direct = Direct::new(config.oip, deployer.tenant(DEFAULT_TENANT), counted);
-        let models = ModelControl::new(engine.clone(), deployer.clone(), functions.clone());
-        Folder::new(config.dev_functions.unwrap(), deployer, functions.clone()).look().unwrap();
-        let rooms = ((functions, Arc::new(admission)), (engine.clone(), account));
-        let runtime = Arc::new(Runtime::new(rooms.0, rooms.1, (models, direct), (Handle::current(), 1)));
-        let router = http::data_router(runtime, Token::in_folder(&config.engine.data).unwrap());
-        let server = Server::bind(config.http.listen, router, &config.http, None).unwrap();
-        let base = format!("http://{}/v1/functions/test", server.address().unwrap());
-        let (stop, stopped) = watch::channel(false);
-        tokio::spawn(server.run(stopped, Duration::ZERO));
+        let functions = Arc::new(Functions::default());
+        let registry = Handle::current().block_on(Registry::open(&config.registry, &config.engine.data)).unwrap();
+        let token = Token::in_folder(&config.engine.data).unwrap();
+        let runtime = Arc::new(Runtime::new(Parts {
+            identity: Arc::new(Identity::new(&config.auth, token, registry.clone()).unwrap()),
+            following: Following::new(registry, deployer.clone(), functions.clone()),
+            admission: Arc::new(admission),
+            engine: engine.clone(),
+            models: ModelControl::new(engine.clone(), deployer.clone(), functions.clone()),
+            direct: Direct::new(config.oip, deployer.clone()),
+            guests: (Handle::current(), 1),
+            quarantine: config.quarantine,
+        }));
+        Folder::new(config.dev_functions.unwrap(), deployer, functions).look().unwrap();
+        let router = http::data_router(runtime);
+        let listener = http::listen(config.http.listen, &config.http).unwrap();
+        let base = format!("http://{}/v1/functions/test", listener.local_addr().unwrap());
+        let server = Server::new(listener, router, &config.http, None).unwrap();
+        let (stop, phase) = watch::channel(Phase::Serving);
+        tokio::spawn(server.run(phase, Duration::ZERO));
         Self { base, engine, telemetry, _stop: stop, _folder: folder }
     }
 
     async fn call(&self, path: &str) -> Answer {
-        Answer::of(Client::new().post(format!("{}/{path}", self.base)).send().await.unwrap()).await
+        Answer::of(client().build().unwrap().post(format!("{}/{path}", self.base)).send().await.unwrap()).await
     }
 }
 

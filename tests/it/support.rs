@@ -10,7 +10,7 @@ use std::{
 use tempfile::TempDir;
 use tenon_host::{boot, config::Config};
 
-pub use crate::served::{Answer, Served, eventually};
+pub use crate::served::{Answer, Served, client, eventually};
 
 /// Invocations at once; fewer than a host has, so that tests reach the limit.
 const TEST_INSTANCES: u32 = 64;
@@ -176,6 +176,6 @@ impl TestHost {
         let host = boot::start(self.config).await?;
         let base = host.data_url();
         let control = host.control_url();
-        Ok(Served { host, client: reqwest::Client::new(), base, control, folder: self.folder })
+        Ok(Served { host, client: client().build().unwrap(), base, control, folder: self.folder })
     }
 }

@@ -3,7 +3,6 @@
 //! It reads files and flags under a bound and knows nothing of connections. Bodies are shared, not copied, however many
 //! clients send them.
 
-use std::env;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -17,13 +16,12 @@ use super::form;
 use super::goal::Endpoint;
 use crate::client::BODY_BYTES_MAX;
 use crate::failure::{Exit, Failure};
+use crate::key;
 
 /// Bodies of one run together: they stay in memory.
 const ALL_BODIES_BYTES_MAX: u64 = 1 << 30;
 /// Lines of a file of bodies.
 const LINES_MAX: usize = 10_000_000;
-/// The key of the host's functions, where no flag gives one.
-const KEY_VARIABLE: &str = "TENON_KEY";
 const JSON: &str = "application/json";
 
 /// The requests of a run, to be asked for by number.
@@ -54,11 +52,8 @@ impl Requests {
         if let Some(kind) = flags.content_type.clone().or(guessed) {
             headers.entry(header::CONTENT_TYPE).or_insert(kind);
         }
-        if let Some(key) = key(flags, endpoint)? {
-            let bearer = HeaderValue::try_from(format!("Bearer {key}"));
-            let mut bearer = bearer.map_err(|_| usage("the key is not text that a header can carry".into()))?;
-            bearer.set_sensitive(true);
-            headers.insert(header::AUTHORIZATION, bearer);
+        if let Some(key) = key_of(flags, endpoint)? {
+            headers.insert(header::AUTHORIZATION, key::bearer(&key)?);
         }
         // HTTP/2 has scheme and authority in its own fields, HTTP/1.1 wants the path alone.
         let uri = if http2 { &endpoint.url } else { &endpoint.path };
@@ -88,13 +83,11 @@ impl Requests {
 
 /// The flag's key goes anywhere, the variable's to functions of the host alone: a URL may be anybody's, and who set the
 /// variable once did not mean them.
-fn key(flags: &BodyFlags, endpoint: &Endpoint) -> Result<Option<String>, Failure> {
+fn key_of(flags: &BodyFlags, endpoint: &Endpoint) -> Result<Option<String>, Failure> {
     if flags.key.is_some() || !endpoint.own {
         return Ok(flags.key.clone());
     }
-    let Some(key) = env::var_os(KEY_VARIABLE).filter(|key| !key.is_empty()) else { return Ok(None) };
-    let garbled = |_| Failure::new(Exit::Usage, format!("{KEY_VARIABLE} is not text"));
-    key.into_string().map(Some).map_err(garbled)
+    key::given()
 }
 
 type Bodies = (&'static str, Vec<Bytes>, Option<HeaderValue>);

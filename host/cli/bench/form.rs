@@ -1,17 +1,15 @@
-//! `--form`: fields and files as `multipart/form-data` (RFC 7578), the form that browsers and curl send.
+//! `--form`: fields and files of one body.
 //!
-//! It owns the encoding of one body and the types that files are sent under.
+//! It owns the flag's grammar and the types that files are sent under; `multipart` encodes.
 
 use std::path::Path;
 
 use hyper::http::HeaderValue;
 
 use super::bodies;
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
+use crate::multipart::{self, Part};
 
-const BOUNDARY: &str = "----tenon-bench-boundary";
-/// Another boundary is tried this often where the data holds one.
-const BOUNDARIES_MAX: u32 = 1000;
 const BYTES: &str = "application/octet-stream";
 /// Types of files, by the end of their names.
 const TYPES: [(&str, &str); 9] = [
@@ -61,40 +59,18 @@ pub(super) fn type_of(path: &Path) -> &'static str {
 
 /// The body and its content type.
 pub(super) fn encode(fields: &[Field]) -> Result<(Vec<u8>, HeaderValue), Failure> {
-    let mut parts = Vec::new();
-    for field in fields {
-        parts.push(if field.file { file(field)? } else { (head(&field.name, ""), field.value.clone().into_bytes()) });
-    }
-    let free = |boundary: &String| {
-        let held = |part: &[u8]| part.windows(boundary.len()).any(|piece| piece == boundary.as_bytes());
-        !parts.iter().any(|(_, content)| held(content))
+    let part = |field: &Field| {
+        if field.file { file(field) } else { Ok(Part::field(&field.name, field.value.as_bytes())) }
     };
-    let boundary = (0..BOUNDARIES_MAX).map(|n| format!("{BOUNDARY}-{n}")).find(free);
-    let boundary = boundary.ok_or_else(|| Failure::new(Exit::Usage, "the form's data holds every boundary"))?;
-    let mut body = Vec::new();
-    for (head, content) in &parts {
-        body.extend_from_slice(format!("--{boundary}\r\n{head}\r\n\r\n").as_bytes());
-        body.extend_from_slice(content);
-        body.extend_from_slice(b"\r\n");
-    }
-    body.extend_from_slice(format!("--{boundary}--\r\n").as_bytes());
-    let kind = HeaderValue::try_from(format!("multipart/form-data; boundary={boundary}"));
-    let kind = kind.map_err(|error| Failure::new(Exit::Tenon, format!("no boundary: {error}")))?;
-    Ok((body, kind))
+    multipart::encode(&fields.iter().map(part).collect::<Result<Vec<_>, Failure>>()?)
 }
 
-fn head(name: &str, rest: &str) -> String {
-    format!("content-disposition: form-data; name=\"{name}\"{rest}")
-}
-
-fn file(field: &Field) -> Result<(String, Vec<u8>), Failure> {
+fn file(field: &Field) -> Result<Part, Failure> {
     let path = Path::new(&field.value);
     let content = bodies::read(path)?;
-    // As browsers do: what would end the quoted name is percent-encoded.
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A");
     let kind = field.kind.as_deref().unwrap_or_else(|| type_of(path));
-    Ok((head(&field.name, &format!("; filename=\"{name}\"\r\ncontent-type: {kind}")), content))
+    Ok(Part::file(&field.name, &name, kind, content))
 }
 
 #[cfg(test)]
@@ -102,20 +78,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_is_encoded_as_browsers_do() {
+    fn fields_and_files_become_parts() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a \"b\".jpg");
-        std::fs::write(&path, format!("{BOUNDARY}-0")).unwrap();
+        let path = folder.path().join("a.jpg");
+        std::fs::write(&path, "bytes").unwrap();
         let fields = ["x=1=2".to_owned(), format!("image=@{}", path.display())];
         let fields: Vec<_> = fields.iter().map(|text| Field::parse(text).unwrap()).collect();
         let (body, kind) = encode(&fields).unwrap();
-        assert_eq!(kind, format!("multipart/form-data; boundary={BOUNDARY}-1"), "not one that the data holds");
-        let expected = format!(
-            "--{BOUNDARY}-1\r\ncontent-disposition: form-data; name=\"x\"\r\n\r\n1=2\r\n--{BOUNDARY}-1\r\n\
-             content-disposition: form-data; name=\"image\"; filename=\"a %22b%22.jpg\"\r\n\
-             content-type: image/jpeg\r\n\r\n{BOUNDARY}-0\r\n--{BOUNDARY}-1--\r\n"
-        );
-        assert_eq!(String::from_utf8(body).unwrap(), expected);
+        let body = String::from_utf8(body).unwrap();
+        assert!(kind.to_str().unwrap().starts_with("multipart/form-data; boundary="));
+        for part in ["name=\"x\"\r\n\r\n1=2\r\n", "filename=\"a.jpg\"\r\ncontent-type: image/jpeg\r\n\r\nbytes"] {
+            assert!(body.contains(part), "{part:?} in {body}");
+        }
     }
 
     #[test]

@@ -14,8 +14,16 @@ use crate::failure::{Exit, Failure};
 
 #[allow(unreachable_pub, unfulfilled_lint_expectations, reason = "public and documented in the host")]
 #[allow(dead_code, reason = "the host uses the rest")]
+#[path = "../../function/case.rs"]
+mod case;
+#[allow(unreachable_pub, unfulfilled_lint_expectations, reason = "public and documented in the host")]
+#[allow(dead_code, reason = "the host uses the rest")]
 #[path = "../../function/manifest.rs"]
 mod manifest;
+#[allow(unreachable_pub, unfulfilled_lint_expectations, reason = "public and documented in the host")]
+#[allow(dead_code, reason = "the host uses the rest")]
+#[path = "../../function/shallow.rs"]
+mod shallow;
 
 use manifest::Manifest;
 
@@ -51,6 +59,11 @@ pub(super) struct Function {
 
 /// Reads and judges; the inner error is what the host would say.
 pub(super) fn read(path: &Path) -> Result<Result<Function, String>, Failure> {
+    bytes(path).map(|text| judge(&text))
+}
+
+/// Reads a file, not much more of it than a host would.
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     let unreadable = |what: String| {
         Failure::new(Exit::Usage, format!("cannot read {}: {what}", path.display()))
             .hint("give the function.toml that lies beside the component")
@@ -58,15 +71,20 @@ pub(super) fn read(path: &Path) -> Result<Result<Function, String>, Failure> {
     let mut text = Vec::new();
     let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
     file.take(MAX_MANIFEST_BYTES + 1).read_to_end(&mut text).map_err(|error| unreadable(error.to_string()))?;
+    Ok(text)
+}
+
+/// Judges what was read.
+pub(super) fn judge(text: &[u8]) -> Result<Function, String> {
     if text.len() as u64 > MAX_MANIFEST_BYTES {
-        return Ok(Err(format!("function.toml: has more than {MAX_MANIFEST_BYTES} bytes")));
+        return Err(format!("function.toml: has more than {MAX_MANIFEST_BYTES} bytes"));
     }
-    let Ok(text) = String::from_utf8(text) else { return Ok(Err("function.toml: is not UTF-8".to_owned())) };
-    let manifest = Manifest::read(&text, &Config::default()).map_err(|error| error.to_string());
-    Ok(manifest.map(|manifest| Function {
+    let text = std::str::from_utf8(text).map_err(|_| "function.toml: is not UTF-8".to_owned())?;
+    let manifest = Manifest::read(text, &Config::default()).map_err(|error| error.to_string())?;
+    Ok(Function {
         passthrough: manifest.passes_through(),
         models: manifest.models.into_iter().map(|(alias, bound)| (alias, bound.model)).collect(),
         memory_bytes: manifest.limits.memory_bytes,
         component: manifest.component,
-    }))
+    })
 }

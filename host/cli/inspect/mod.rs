@@ -14,16 +14,20 @@ mod show;
 mod types;
 mod verdict;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::failure::{Exit, Stop};
+use crate::failure::{Exit, Failure, Stop};
 use crate::output;
+use component::Bytes;
 use contract::VERSION;
 use function::Function;
 use verdict::{Limits, Verdict};
+
+/// A `function.toml` that a host refuses.
+const MANIFEST_CODE: &str = "function-toml";
 
 /// Flags of `tenon inspect`.
 #[derive(Args, Debug)]
@@ -63,11 +67,43 @@ pub(crate) fn run(flags: &InspectFlags) -> Result<(), Stop> {
     if inspected.refusals().is_empty() { Ok(()) } else { Err(Stop::Said(Exit::Function)) }
 }
 
+/// A function as it is sent to a host.
+pub(crate) struct Plugin {
+    pub(crate) component: Vec<u8>,
+    pub(crate) manifest: Vec<u8>,
+}
+
+/// Reads both files of a function; where `judged`, what a host would refuse at once is refused here, in its words.
+pub(crate) fn plugin(component: &Path, manifest: &Path, judged: bool) -> Result<Plugin, Failure> {
+    let limits = Limits::default();
+    let bytes = component::read(component, limits.component_bytes)?;
+    let text = function::bytes(manifest)?;
+    if judged {
+        let function = function::judge(&text);
+        let passthrough = matches!(&function, Ok(function) if function.passthrough);
+        let verdict = verdict::judge(&bytes, &limits, passthrough);
+        let inspected = Inspected { file: component.display().to_string(), verdict, function: Some(function) };
+        if let Some((code, why)) = inspected.refusals().into_iter().next() {
+            let file = if code == MANIFEST_CODE { manifest } else { component };
+            let hint = "`tenon inspect` says more; --no-check leaves the judgement to the host, which may be newer";
+            let message = format!("{} would be refused ({code}): {why}", file.display());
+            return Err(Failure::new(Exit::Function, message).hint(hint));
+        }
+    }
+    match bytes {
+        Bytes::Whole(component) => Ok(Plugin { component, manifest: text }),
+        Bytes::TooLarge(size) => {
+            let message = format!("{} has {size} bytes, at most {}", component.display(), limits.component_bytes);
+            Err(Failure::new(Exit::Function, message).hint("build with --release, and strip debug information"))
+        }
+    }
+}
+
 impl Inspected {
     /// What a host would say, by code and sentence.
     fn refusals(&self) -> Vec<(&'static str, String)> {
         let manifest = self.function.as_ref().and_then(|function| function.as_ref().err());
-        let manifest = manifest.map(|why| ("function-toml", why.clone()));
+        let manifest = manifest.map(|why| (MANIFEST_CODE, why.clone()));
         let component = self.verdict.refusal.as_ref().map(|refusal| (refusal.code(), refusal.to_string()));
         // The host reads function.toml first.
         manifest.into_iter().chain(component).collect()

@@ -7,7 +7,7 @@ use super::component::Sizes;
 use super::contract::{NAMESPACE, VERSION};
 use super::verdict::Import;
 use crate::failure::printable;
-use crate::output::{self, MISSING, state_style};
+use crate::output::{self, MISSING, size as bytes, state_style};
 
 /// Functions of one import that are named; the rest are counted.
 const FUNCTIONS_MAX: usize = 12;
@@ -133,15 +133,4 @@ fn verdict_lines(inspected: &Inspected, lines: &mut Vec<String>) {
     } else if refusals.is_empty() {
         lines.push(format!("{good}would deploy{good:#}"));
     }
-}
-
-fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 4] = ["bytes", "KiB", "MiB", "GiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{bytes} bytes") } else { format!("{value:.1} {}", UNITS[unit]) }
 }

@@ -21,6 +21,7 @@ use super::{
     small,
 };
 use crate::{
+    access::Caller,
     function::{Asked, InvokeError, RepositoryChange, oip::Form},
     http::{
         answer as written,
@@ -89,6 +90,7 @@ async fn infer(open: &Open, head: &Head, request: Request) -> Response<Body> {
             pack: None,
             arrived: head.arrived,
             trace: head.trace,
+            caller: request.extensions().get::<Caller>().cloned().unwrap_or_default(),
         },
     };
     let outcome = open.runtime.infer(asked, Message::new(request.into_body())).await;
@@ -117,7 +119,8 @@ fn wanted_timeout(headers: &HeaderMap, head: &Head) -> Result<Option<std::time::
 /// Methods that bring and take no tensors.
 async fn small(open: &Open, head: &Head, method: &str, request: Request) -> Answered {
     let of = |error: InvokeError| Box::new(Problem::of(&error, &head.id));
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let caller = parts.extensions.remove::<Caller>().unwrap_or_default();
     let change = match method {
         "RepositoryModelLoad" => Some(RepositoryChange::Load),
         "RepositoryModelUnload" => Some(RepositoryChange::Unload),
@@ -143,15 +146,15 @@ async fn small(open: &Open, head: &Head, method: &str, request: Request) -> Answ
         }),
         "ModelReady" => {
             let asked: ModelName = decoded(message, head)?;
-            framed(&Truth { is: runtime.model_ready(&asked.name, &asked.version).map_err(of)? })
+            framed(&Truth { is: runtime.model_ready(&caller, &asked.name, &asked.version).map_err(of)? })
         }
         "ModelMetadata" => {
             let asked: ModelName = decoded(message, head)?;
-            framed(&ModelMetadata::from(runtime.model_metadata(&asked.name, &asked.version).map_err(of)?))
+            framed(&ModelMetadata::from(runtime.model_metadata(&caller, &asked.name, &asked.version).map_err(of)?))
         }
         "RepositoryIndex" => {
             let asked: IndexRequest = decoded(message, head)?;
-            let models = runtime.repository_index(asked.ready).into_iter().map(ModelIndex::from).collect();
+            let models = runtime.repository_index(&caller, asked.ready).into_iter().map(ModelIndex::from).collect();
             framed(&Index { models })
         }
         _ => return Err(Box::new(Problem::new("not-offered", "this method is not offered here", &head.id))),

@@ -22,12 +22,11 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{
-    handle::{Head, text},
-    problem::Problem,
-    token::Token,
+use super::{handle::Head, permits::bearer, problem::Problem};
+use crate::{
+    access::Caller,
+    function::{RepositoryChange, Runtime},
 };
-use crate::function::{RepositoryChange, Runtime};
 
 /// What the host says it is.
 const NAME: &str = "tenon";
@@ -40,17 +39,22 @@ type Refused = Box<Problem>;
 /// What every route is answered with.
 struct Open {
     runtime: Arc<Runtime>,
-    token: Token,
 }
 
 /// All routes of the protocol.
-pub(super) fn router(runtime: Arc<Runtime>, token: Token) -> Router {
-    let open = Arc::new(Open { runtime, token });
-    rest::routes().merge(grpc::routes()).with_state(open)
+pub(super) fn router(runtime: Arc<Runtime>) -> Router {
+    let open = Arc::new(Open { runtime });
+    rest::routes().router().merge(grpc::routes()).with_state(open)
+}
+
+/// What is answered below `/v2`.
+#[cfg(test)]
+pub(super) fn listed() -> Vec<(axum::http::Method, String)> {
+    rest::routes().listed().to_vec()
 }
 
 /// An error in the protocol's shape.
-fn refusal(problem: Problem) -> Response<Body> {
+pub(super) fn refusal(problem: Problem) -> Response<Body> {
     let error = Json(json!({ "error": problem.detail() }));
     let mut response = problem.into_response();
     *response.body_mut() = error.into_response().into_body();
@@ -61,7 +65,7 @@ fn refusal(problem: Problem) -> Response<Body> {
 impl Open {
     /// Whether the caller is an operator: asked before anything is read that it sends.
     fn admit(&self, headers: &HeaderMap, head: &Head) -> Result<(), Refused> {
-        if self.token.admits(text(headers, "authorization")) {
+        if matches!(self.runtime.identity().identify(bearer(headers)), Ok(Caller::Operator { .. })) {
             return Ok(());
         }
         let detail = "models are changed by operators: send `authorization: Bearer` with the token of data/admin-token";

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json, Router,
+    Extension, Json,
     body::Body,
     extract::{FromRequestParts, Path, Request, State},
-    http::{HeaderMap, Response, StatusCode, request::Parts},
+    http::{Response, StatusCode, request::Parts},
     response::IntoResponse as _,
-    routing::{any, get, post},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,6 +18,7 @@ use super::{
     empty, refusal, small,
 };
 use crate::{
+    access::Caller,
     function::{
         Asked, InvokeError, RepositoryChange,
         oip::{self, Form, HEADER_LENGTH},
@@ -28,6 +28,7 @@ use crate::{
         handle::Head,
         incoming::{self, WireBody},
         problem::Problem,
+        routes::Routes,
     },
 };
 
@@ -53,22 +54,22 @@ impl<S: Send + Sync> FromRequestParts<S> for Named {
 
 type Here = State<Arc<Open>>;
 
-pub(super) fn routes() -> Router<Arc<Open>> {
-    let mut router = Router::new()
-        .route("/v2", get(server))
-        .route("/v2/health/live", get(async || empty(StatusCode::OK)))
-        .route("/v2/health/ready", get(ready))
-        .route("/v2/repository/index", post(index))
-        .route("/v2/repository/models/{model}/load", post(load))
-        .route("/v2/repository/models/{model}/unload", post(unload))
-        .route("/v2/{*rest}", any(nothing));
+pub(super) fn routes() -> Routes<Arc<Open>> {
+    let mut routes = Routes::new()
+        .get("/v2", server)
+        .get("/v2/health/live", async || empty(StatusCode::OK))
+        .get("/v2/health/ready", ready)
+        .post("/v2/repository/index", index)
+        .post("/v2/repository/models/{model}/load", load)
+        .post("/v2/repository/models/{model}/unload", unload)
+        .any("/v2/{*rest}", nothing, &[]);
     for model in ["/v2/models/{model}", "/v2/models/{model}/versions/{version}"] {
-        router = router
-            .route(model, get(metadata))
-            .route(&format!("{model}/ready"), get(model_ready))
-            .route(&format!("{model}/infer"), post(infer));
+        routes = routes
+            .get(model, metadata)
+            .get(&format!("{model}/ready"), model_ready)
+            .post(&format!("{model}/infer"), infer);
     }
-    router.method_not_allowed_fallback(wrong_method)
+    routes.map(|router| router.method_not_allowed_fallback(wrong_method))
 }
 
 async fn server() -> Json<Value> {
@@ -82,12 +83,22 @@ async fn ready(State(open): Here, Extension(head): Extension<Head>) -> Response<
     }
 }
 
-async fn metadata(State(open): Here, Extension(head): Extension<Head>, named: Named) -> Response<Body> {
-    told(open.runtime.model_metadata(&named.model, &named.version).map(Json), &head)
+async fn metadata(
+    State(open): Here,
+    Extension(head): Extension<Head>,
+    Extension(caller): Extension<Caller>,
+    named: Named,
+) -> Response<Body> {
+    told(open.runtime.model_metadata(&caller, &named.model, &named.version).map(Json), &head)
 }
 
-async fn model_ready(State(open): Here, Extension(head): Extension<Head>, named: Named) -> Response<Body> {
-    match open.runtime.model_ready(&named.model, &named.version) {
+async fn model_ready(
+    State(open): Here,
+    Extension(head): Extension<Head>,
+    Extension(caller): Extension<Caller>,
+    named: Named,
+) -> Response<Body> {
+    match open.runtime.model_ready(&caller, &named.model, &named.version) {
         Ok(true) => Json(json!({ "name": named.model, "ready": true })).into_response(),
         Ok(false) => refusal(Problem::new("model-unavailable", "the model does not serve", &head.id)),
         Err(error) => refusal(Problem::of(&error, &head.id)),
@@ -96,7 +107,7 @@ async fn model_ready(State(open): Here, Extension(head): Extension<Head>, named:
 
 async fn infer(State(open): Here, Extension(head): Extension<Head>, named: Named, request: Request) -> Response<Body> {
     let (parts, body) = request.into_parts();
-    let (asked, body) = match understood(&parts.headers, named, body, &head) {
+    let (asked, body) = match understood(parts, named, body, &head) {
         Ok(understood) => understood,
         Err(problem) => return refusal(*problem),
     };
@@ -105,7 +116,9 @@ async fn infer(State(open): Here, Extension(head): Extension<Head>, named: Named
 }
 
 /// What the head of an inference says.
-fn understood(headers: &HeaderMap, named: Named, body: Body, head: &Head) -> Result<(Asked, Unpacked), Refused> {
+fn understood(parts: Parts, named: Named, body: Body, head: &Head) -> Result<(Asked, Unpacked), Refused> {
+    let headers = &parts.headers;
+    let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
     let problem = |code, detail: String| Box::new(Problem::new(code, detail, &head.id));
     let timeout = incoming::timeout(headers).map_err(|detail| problem("bad-request", detail))?;
     let priority = incoming::priority(headers).map_err(|detail| problem("bad-request", detail))?;
@@ -123,6 +136,7 @@ fn understood(headers: &HeaderMap, named: Named, body: Body, head: &Head) -> Res
         pack: packing(headers),
         arrived: head.arrived,
         trace: head.trace,
+        caller,
     };
     Ok((asked, body))
 }
@@ -141,9 +155,14 @@ async fn said(body: Body, head: &Head) -> Result<Said, Refused> {
     said.map_err(|error| Box::new(Problem::new("bad-request", error.to_string(), &head.id)))
 }
 
-async fn index(State(open): Here, Extension(head): Extension<Head>, request: Request) -> Response<Body> {
+async fn index(
+    State(open): Here,
+    Extension(head): Extension<Head>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Response<Body> {
     match said(request.into_body(), &head).await {
-        Ok(said) => Json(open.runtime.repository_index(said.ready)).into_response(),
+        Ok(said) => Json(open.runtime.repository_index(&caller, said.ready)).into_response(),
         Err(problem) => refusal(*problem),
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     raw::Raw,
-    support::{Answer, Served, TestHost},
+    support::{Answer, Served, TestHost, client},
 };
 
 /// Sixteen elements of a row of the identity model.
@@ -25,7 +25,7 @@ fn document(data: &Value) -> Value {
 
 async fn ask(host: &Served, model: &str, headers: &[(&str, String)], body: impl Into<reqwest::Body>) -> Answer {
     // A connection of its own: one on which a body was refused half-way is closed, and must not be met again.
-    let client = reqwest::Client::new();
+    let client = client().build().unwrap();
     let mut request = client.post(format!("{}/v2/models/{model}/infer", host.base)).body(body);
     for (name, value) in headers {
         request = request.header(*name, value);

@@ -1,4 +1,4 @@
-//! The control plane's token: made at first start, kept in a file that only the host's user can read.
+//! The operator's token: made at first start, kept in a file that only the host's user can read.
 
 use std::{
     fs,
@@ -71,11 +71,9 @@ impl Token {
         Ok(Self(blake3::hash(token.as_bytes())))
     }
 
-    /// Whether an `authorization` header carries the token. Compares hashes in constant time.
-    pub(super) fn admits(&self, authorization: Option<&str>) -> bool {
-        let bearer = authorization.and_then(|header| header.split_once(' '));
-        let given = bearer.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, token)| token.trim());
-        given.is_some_and(|token| blake3::hash(token.as_bytes()) == self.0)
+    /// Whether this is the token. Compares hashes in constant time.
+    pub fn is(&self, bearer: &str) -> bool {
+        blake3::hash(bearer.as_bytes()) == self.0
     }
 }
 
@@ -91,10 +89,9 @@ mod tests {
         let token = fs::read_to_string(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let again = Token::in_folder(folder.path()).unwrap();
-        assert!(again.admits(Some(&format!("Bearer {}", token.trim()))));
-        assert!(again.admits(Some(&format!("bearer  {}", token.trim()))));
-        for wrong in [None, Some(""), Some("Bearer"), Some("Bearer x"), Some(token.trim()), Some("Basic x")] {
-            assert!(!again.admits(wrong), "{wrong:?}");
+        assert!(again.is(token.trim()));
+        for wrong in ["", "x", &token.trim()[1..], &token] {
+            assert!(!again.is(wrong), "{wrong:?}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(Token::in_folder(folder.path()), Err(TokenError::Readable { mode: 0o644, .. })));

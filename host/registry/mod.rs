@@ -1,0 +1,160 @@
+//! What is deployed, who may call and what tenants may have: numbered changes in an object store that hosts share, and
+//! the state they come to. Owns changes, blobs and following; refuses to know manifests, wasm, models and HTTP. A
+//! change is a record created where none was, so that hosts cannot overwrite each other and history is never lost.
+//!
+//! ```text
+//! change  -> decide on the state -> create record n+1 -> fold it in -> publish
+//! follow  -> read n+1 ...        -> fold them in      -> publish
+//! ```
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::{
+    sync::{Mutex, MutexGuard, RwLock, watch},
+    time::timeout,
+};
+
+mod blobs;
+mod bounds;
+mod change;
+mod config;
+mod error;
+mod follow;
+mod hosts;
+mod key;
+mod log;
+mod settings;
+mod snapshot;
+mod split;
+mod state;
+mod store;
+mod sweep;
+mod write;
+
+pub use change::{Author, BlobRef, Change, Record};
+pub use config::{Config, S3Config};
+pub use error::{CONFLICT, ChangeError, INVALID, NOT_FOUND, QUOTA, Refused, RegistryError};
+pub use hosts::{HostNote, HostStatus};
+pub use key::KeyRecord;
+pub use settings::{TenantLimits, TenantSettings};
+pub use split::{Share, Split, Sticky};
+pub use state::{Event, FunctionState, RevisionRecord, State, TenantFunctions, TenantState};
+pub use sweep::Swept;
+pub use write::{Added, NewRevision};
+
+use store::Store;
+
+/// Records folded in before they are published.
+const BATCH: usize = 256;
+/// Records given at once to whoever asks for history.
+const HISTORY: usize = 1000;
+/// Changes wait for each other within a host; after so long the store must be failing.
+const TURN: Duration = Duration::from_secs(30);
+/// Bytes of a host's id: new with every start.
+const HOST_ID_BYTES: usize = 8;
+
+/// The registry as one host sees it.
+pub struct Registry {
+    config: Config,
+    store: Store,
+    state: ArcSwap<State>,
+    applied: watch::Sender<u64>,
+    /// Held by whoever moves the state on, so that it never moves back.
+    turn: Mutex<()>,
+    /// Shared by those who put blobs, held by a sweep while it deletes one.
+    sweeping: RwLock<()>,
+    /// Why the state may be behind.
+    trouble: ArcSwapOption<String>,
+    host: String,
+    note: watch::Sender<HostNote>,
+}
+
+impl Registry {
+    /// Opens the store and reads what is there. Without an address it is the folder `registry` below `folder`.
+    pub async fn open(config: &Config, folder: &Path) -> Result<Arc<Self>, RegistryError> {
+        config.validate().map_err(RegistryError::Config)?;
+        let store = Store::open(config, folder).await?;
+        let state = snapshot::newest(&store).await?;
+        let registry = Self {
+            config: config.clone(),
+            store,
+            applied: watch::Sender::new(state.n),
+            state: ArcSwap::from_pointee(state),
+            turn: Mutex::default(),
+            sweeping: RwLock::default(),
+            trouble: ArcSwapOption::empty(),
+            host: change::random_hex(HOST_ID_BYTES)?,
+            note: watch::Sender::default(),
+        };
+        registry.catch_up().await?;
+        Ok(Arc::new(registry))
+    }
+
+    /// How things stand.
+    pub fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Says whenever the state has moved on, by the number of its last record.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.applied.subscribe()
+    }
+
+    /// Why the state may be behind that of other hosts; nothing while all is well.
+    pub fn health(&self) -> Option<String> {
+        self.trouble.load().as_deref().cloned()
+    }
+
+    /// Reads what others changed. Returns the number of the last record.
+    pub async fn catch_up(&self) -> Result<u64, RegistryError> {
+        let turn = self.turn().await?;
+        self.read_on(&turn).await
+    }
+
+    /// The records after `after`, at most `limit` and never more than 1,000, from the store.
+    pub async fn records(&self, after: u64, limit: usize) -> Result<Vec<Record>, RegistryError> {
+        log::read_from(&self.store, after.saturating_add(1), limit.min(HISTORY)).await
+    }
+
+    async fn turn(&self) -> Result<MutexGuard<'_, ()>, RegistryError> {
+        timeout(TURN, self.turn.lock()).await.map_err(|_| RegistryError::Busy { waited_s: TURN.as_secs() })
+    }
+
+    /// Folds in what is in the log and publishes it. Whoever is dropped in the middle leaves a state that is behind,
+    /// never one that is wrong.
+    async fn read_on(&self, turn: &MutexGuard<'_, ()>) -> Result<u64, RegistryError> {
+        loop {
+            let before = self.state();
+            let records = log::read_from(&self.store, before.n.saturating_add(1), BATCH).await?;
+            if records.is_empty() {
+                return Ok(before.n);
+            }
+            let mut state = State::clone(&before);
+            drop(before);
+            for record in &records {
+                state.replay(record);
+            }
+            self.publish(turn, Arc::new(state));
+        }
+    }
+
+    fn publish(&self, _turn: &MutexGuard<'_, ()>, state: Arc<State>) {
+        let n = state.n;
+        self.state.store(state);
+        self.applied.send_replace(n);
+    }
+}
+
+/// The clock of this host, in milliseconds since 1970.
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
