@@ -119,7 +119,7 @@ pub struct Deployment {
 #[derive(Debug, thiserror::Error)]
 #[expect(missing_docs, reason = "the messages are the documentation")]
 pub enum UploadError {
-    #[error("{MAX_WAITING} deployments wait already; come again when some have ended")]
+    #[error("too many deployments wait already; come again when some have ended")]
     Busy,
     #[error(transparent)]
     Memory(#[from] OverLimit),
@@ -172,7 +172,7 @@ impl Deployments {
         Arc::new(Self { following, waiting, taken, remembered })
     }
 
-    /// Takes an upload into the line. What is a revision already is told as such.
+    /// Takes an upload into the line.
     pub fn begin(&self, upload: Upload) -> Result<Deployment, UploadError> {
         deployer::names((&upload.tenant, &upload.function)).map_err(UploadError::Name)?;
         let waits = |told: &&Arc<Told>| {

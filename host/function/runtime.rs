@@ -222,12 +222,7 @@ impl Runtime {
 
     /// Around the story: metrics, log line, and what every answer tells. Never fails.
     pub async fn handle(&self, call: Call, body: impl Body) -> Outcome {
-        let found = tokio::select! {
-            biased;
-            found = timeout(BRING_UP, self.find(&call)) => found.unwrap_or(Err(InvokeError::Deadline { timeout: BRING_UP })),
-            error = self.admission.cut_off() => Err(error),
-        };
-        match found {
+        match self.find(&call).await {
             Ok(snapshot) => self.serve(&snapshot, call, body).await,
             Err(error) => {
                 let (result, trace) = (Err(error), call.trace);
@@ -241,8 +236,16 @@ impl Runtime {
         self.identity.may_call(call)?;
         match (self.functions.find(call), &call.revision) {
             (Err(not_found @ InvokeError::RevisionNotFound { .. }), Some(asked)) => {
-                let found = self.following.out_of_traffic(&call.tenant, &call.function, asked).await;
-                found.ok_or(not_found)
+                // Only here is anything waited for before the request is let in.
+                let found = self.following.out_of_traffic(&call.tenant, &call.function, asked);
+                tokio::select! {
+                    biased;
+                    found = timeout(BRING_UP, found) => match found {
+                        Ok(found) => found.ok_or(not_found),
+                        Err(_) => Err(InvokeError::Deadline { timeout: BRING_UP }),
+                    },
+                    error = self.admission.cut_off() => Err(error),
+                }
             }
             (found, _) => found,
         }
