@@ -135,6 +135,11 @@ impl Account {
         Ok(Charge { account: self.clone(), kind, bytes })
     }
 
+    /// A charge of no bytes, which always fits.
+    pub fn nothing(self: &Arc<Self>, kind: Kind) -> Charge {
+        Charge { account: self.clone(), kind, bytes: 0 }
+    }
+
     fn add(&self, kind: Kind, wanted: u64) -> Result<(), OverLimit> {
         let limit = self.limit_bytes();
         let fits = |held: u64| held.checked_add(wanted).filter(|sum| *sum <= limit);

@@ -23,6 +23,7 @@ pub mod fair;
 pub mod invocation;
 pub mod nearest;
 pub mod rate;
+pub mod reuse;
 pub mod telemetry;
 pub mod tenant;
 pub mod tensor;

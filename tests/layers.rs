@@ -13,8 +13,19 @@ use std::{
 mod source;
 
 /// What everybody may know, and what itself knows nobody else.
-const VOCABULARY: [&str; 10] =
-    ["access", "account", "arrivals", "fair", "invocation", "nearest", "rate", "telemetry", "tenant", "tensor"];
+const VOCABULARY: [&str; 11] = [
+    "access",
+    "account",
+    "arrivals",
+    "fair",
+    "invocation",
+    "nearest",
+    "rate",
+    "reuse",
+    "telemetry",
+    "tenant",
+    "tensor",
+];
 
 /// Rooms, and the rooms that each may name beside itself and the vocabulary.
 const ROOMS: [(&str, &[&str]); 6] = [

@@ -41,6 +41,9 @@ mod undeploy;
 #[allow(unreachable_pub, reason = "public in the host")]
 #[path = "../nearest.rs"]
 mod nearest;
+#[allow(unreachable_pub, dead_code, reason = "public in the host, which uses the rest")]
+#[path = "../reuse.rs"]
+mod reuse;
 #[allow(unreachable_pub, unfulfilled_lint_expectations, reason = "public and documented in the host")]
 #[allow(dead_code, unused_imports, reason = "the host uses the rest")]
 #[path = "../tensor/mod.rs"]

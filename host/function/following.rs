@@ -149,6 +149,7 @@ impl Following {
                     Err(_) => return,
                 },
                 _ = ticks.tick() => {
+                    self.functions.expire_resting(Instant::now().into_std());
                     // A function may have waited for a model, or for the store.
                     let now = self.deployer.model_changes();
                     let again = now != models || tried.elapsed() > TRY_AGAIN;

@@ -8,7 +8,7 @@ use super::{
     Config,
     case::{Case, MAX_CASES},
 };
-use crate::{nearest::nearest_hint, tensor::TensorType};
+use crate::{nearest::nearest_hint, reuse::Reuse, tensor::TensorType};
 
 /// A function's name, or a tenant's: what fits in a path, a label and a folder.
 const MAX_NAME_BYTES: usize = 64;
@@ -40,6 +40,9 @@ pub struct Manifest {
     /// Whose requests are passed to the model as they are: `oip`, or nobody's.
     #[serde(default)]
     pub passthrough: Option<String>,
+    /// Whether, and for how long, an instance serves one invocation after another.
+    #[serde(default)]
+    pub reuse: Option<Reuse>,
     /// Requests with the answers that are expected, run before a revision may serve.
     #[serde(default, rename = "case")]
     pub cases: Vec<Case>,
@@ -164,6 +167,9 @@ impl Manifest {
         if self.config.len() > MAX_CONFIG_KEYS || config_bytes > MAX_CONFIG_BYTES {
             return wrong("config", format!("at most {MAX_CONFIG_KEYS} keys and {MAX_CONFIG_BYTES} bytes"));
         }
+        if let Some(Err(reason)) = self.reuse.map(|reuse| reuse.check()) {
+            return wrong("reuse", reason);
+        }
         if self.cases.len() > MAX_CASES {
             return wrong("case", format!("at most {MAX_CASES} cases, not {}", self.cases.len()));
         }
@@ -243,6 +249,8 @@ mod tests {
             ("component = \"x.wasm\"\n[limits]\ntimeout_ms = 0", "must be 1 to"),
             ("component = \"x.wasm\"\n[limits]\nmemory_bytes = 99999999999999", "limits.memory_bytes"),
             ("component = \"x.wasm\"\n[limits]\ntimeout_ms = -1", "line 3"),
+            ("component = \"x.wasm\"\nreuse = { max_age_s = 0 }", "max_age_s must be 1 to"),
+            ("component = \"x.wasm\"\nreuse = { max_age = 1 }", "`max_age_s`"),
             ("component = \"x.wasm\"\npassthrough = \"oip\"", "exactly one bound model"),
             ("component = \"x.wasm\"\npassthrough = \"grpc\"", "`oip`"),
             ("component = \"x.wasm\"\n[models.a]\nmodel = \"m\"\ninputs = { x = \"FP32[3]\" }", "`x`"),

@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -19,7 +19,7 @@ use crate::{
     account::Used,
     engine::Model,
     invocation::Invocation,
-    sandbox::Plugin,
+    sandbox::{Assignment, Plugin, Resting, Running, SandboxError},
     telemetry::{FunctionLog, FunctionMetrics},
 };
 
@@ -38,6 +38,8 @@ pub struct Revision {
     /// `[config]`, shared with guests.
     pub(super) config: Arc<BTreeMap<String, String>>,
     pub(super) plugin: Arc<Plugin>,
+    /// Instances between invocations, where `reuse` asks for that.
+    resting: Option<Resting>,
     pub(super) metrics: FunctionMetrics,
     /// What its guests say and how they fail.
     pub(super) log: Arc<FunctionLog>,
@@ -110,6 +112,28 @@ impl Revision {
         self.asks.get(alias).is_some_and(|mean| mean.load(Relaxed) > ALWAYS / 2)
     }
 
+    /// An instance for one invocation.
+    pub(super) async fn start(&self, assignment: Assignment) -> Result<Running, SandboxError> {
+        match &self.resting {
+            Some(resting) => resting.start(assignment).await,
+            None => self.plugin.start(assignment).await,
+        }
+    }
+
+    /// An invocation has ended well: its instance rests, or goes.
+    pub(super) fn ended_well(&self, instance: Running) {
+        if let Some(resting) = &self.resting {
+            resting.rest(instance);
+        }
+    }
+
+    /// Lets go of instances that have rested for long enough.
+    pub(super) fn expire_resting(&self, now: Instant) {
+        if let Some(resting) = &self.resting {
+            resting.expire(now);
+        }
+    }
+
     /// The stages that the plugin has.
     pub fn stages(&self) -> Vec<&'static str> {
         self.plugin.stages().into_iter().map(|stage| stage.name()).collect()
@@ -120,9 +144,13 @@ impl Revision {
     /// Revision `number` of a function, of what was prepared.
     pub(super) fn new((tenant, function, number): (&str, &str, u64), prepared: &Prepared, of: &Deployer) -> Arc<Self> {
         let (manifest, owner) = (prepared.manifest.clone(), of.tenant(tenant));
+        let (tenant_name, name): (Arc<str>, Arc<str>) = (tenant.into(), function.into());
+        let names = (tenant_name.clone(), name.clone());
+        let resting = |rule| Resting::new(prepared.plugin.clone(), rule, names, &owner.account);
         Arc::new(Self {
-            tenant: tenant.into(),
-            function: function.into(),
+            tenant: tenant_name,
+            function: name,
+            resting: manifest.reuse.map(resting),
             number,
             digest: prepared.digest.clone(),
             config: Arc::new(manifest.config.clone()),

@@ -7,24 +7,37 @@ use futures_util::future::try_join_all;
 
 use super::{InvokeError, binding, passthrough::Defaults, snapshot::Snapshot};
 use crate::{
-    invocation::{Inference, Invocation, Outputs, Rejection, Response, Stage, Step},
-    sandbox::Assignment,
+    invocation::{Inference, Invocation, Outputs, Rejection, Request, Response, Stage, Step},
+    sandbox::{Assignment, Running},
 };
 
-/// Runs a guest from validation to its response.
+/// Runs a guest from validation to its response; one that comes to its end may serve again.
 pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<Response, InvokeError> {
-    let invocation = assignment.invocation.clone();
-    let (manifest, request) = (&snapshot.revision.manifest, assignment.request.clone());
+    let (invocation, request) = (assignment.invocation.clone(), assignment.request.clone());
+    let start = Instant::now();
+    let mut guest = snapshot.revision.start(assignment).await?;
+    let ended = rounds(snapshot, (&invocation, start), &request, &mut guest).await;
+    if matches!(ended, Ok(_) | Err(InvokeError::Rejected(_))) {
+        snapshot.revision.ended_well(guest);
+    }
+    ended
+}
+
+async fn rounds(
+    snapshot: &Snapshot,
+    (invocation, start): (&Arc<Invocation>, Instant),
+    request: &Request,
+    guest: &mut Running,
+) -> Result<Response, InvokeError> {
+    let manifest = &snapshot.revision.manifest;
     let limits = &manifest.limits;
     let mut defaults = Defaults::default();
-    let start = Instant::now();
-    let mut guest = snapshot.revision.plugin.start(assignment).await?;
     let verdict = guest.validate().await;
     // Making the instance counts as validation: it is what comes first, whether or not the plugin validates.
     invocation.spent(Stage::Validate, start, start.elapsed());
     verdict?.map_err(rejected)?;
     let mut step = if manifest.passes_through() {
-        defaults.first(snapshot, &invocation, &request).await?
+        defaults.first(snapshot, invocation, request).await?
     } else {
         let start = Instant::now();
         let first = guest.preprocess().await;
@@ -39,10 +52,10 @@ pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<R
             Step::Infer(inferences) => inferences,
         };
         defaults.asked(&inferences);
-        let outputs = infer(snapshot, &invocation, inferences, &mut rows).await;
+        let outputs = infer(snapshot, invocation, inferences, &mut rows).await;
         let outputs = outputs.map_err(|error| defaults.blame(round, error))?;
         if !guest.postprocesses() {
-            return defaults.answer(snapshot, &invocation, outputs).await;
+            return defaults.answer(snapshot, invocation, outputs).await;
         }
         let start = Instant::now();
         let next = guest.postprocess(outputs).await;

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use arc_swap::ArcSwap;
@@ -187,6 +188,12 @@ impl Functions {
             entry.snapshots().take(1).map(move |snapshot| (tenant, &snapshot.revision.owner.account))
         });
         ready.map(|(tenant, account)| (tenant.to_string(), (account.held_bytes(), account.limit_bytes()))).collect()
+    }
+
+    /// Lets go of instances that have rested for long enough.
+    pub(super) fn expire_resting(&self, now: Instant) {
+        let functions = self.table.load();
+        functions.values().flat_map(Entry::snapshots).for_each(|snapshot| snapshot.revision.expire_resting(now));
     }
 
     /// Every function, sorted.

@@ -95,7 +95,7 @@ impl Compiler {
 }
 
 fn settings(config: &Config) -> wasmtime::Config {
-    let slots = config.max_instances;
+    let slots = config.max_instances.saturating_add(config.max_resting_instances);
     let keep = usize::try_from(config.keep_resident_bytes).unwrap_or(0);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots)

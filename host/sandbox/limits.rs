@@ -32,6 +32,22 @@ impl Limits {
         Self { account, max_memory_bytes, memory: None, table_elements: 0, refused: None }
     }
 
+    /// Linear memory and tables that the instance holds.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.memory.as_ref().map_or(0, Charge::bytes)
+    }
+
+    /// Charges what the instance holds to another account from now on; false if it does not fit there.
+    pub(super) fn turn_to(&mut self, account: &Arc<Account>) -> bool {
+        let bytes = self.memory_bytes();
+        // Given back first: both accounts are the same tenant's.
+        self.memory = None;
+        self.refused = None;
+        self.account = account.clone();
+        self.memory = self.account.charge(Kind::Guest, bytes).ok();
+        self.memory.is_some()
+    }
+
     /// Charges bytes that a host call is about to hold for the guest.
     pub(super) fn charge(&mut self, kind: Kind, bytes: u64) -> Result<Charge, Holder> {
         self.account.charge(kind, bytes).map_err(|over| self.refuse(over))

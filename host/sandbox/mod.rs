@@ -11,9 +11,11 @@ mod compiled;
 mod compiler;
 mod contract;
 mod host_calls;
+mod leftovers;
 mod limits;
 mod meter;
 mod plugin;
+mod resting;
 mod running;
 mod stdio;
 mod store;
@@ -28,6 +30,7 @@ use tokio::sync::Semaphore;
 pub use compiled::{Compiled, CompiledError};
 pub use contract::Refusal;
 pub use plugin::{Plugin, StageName};
+pub use resting::Resting;
 pub use running::Running;
 pub use store::{Assignment, TextModel};
 pub(crate) use ticker::pause;
@@ -42,6 +45,8 @@ use crate::tensor::Staging;
 pub struct Config {
     /// Guests that may run at once: slots of the pool, and permits in front of it.
     pub max_instances: u32,
+    /// Instances that may rest between invocations, of functions that ask for it: slots of the pool beside those.
+    pub max_resting_instances: u32,
     /// The most linear memory that any function may be given, in bytes.
     pub max_memory_bytes: u64,
     /// Bytes of a slot that stay resident between invocations, so that they need not be mapped anew.
@@ -64,6 +69,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_instances: 512,
+            max_resting_instances: 64,
             max_memory_bytes: 512 << 20,
             keep_resident_bytes: 256 << 10,
             max_handles: 4096,
@@ -82,8 +88,12 @@ impl Config {
         const WASM32_BYTES: u64 = 4 << 30;
         // 47 bits of address space hold fewer than 30,000 reservations of 4 GiB and a guard.
         const MAX_INSTANCES: u32 = 25_000;
-        if self.max_instances == 0 || self.max_instances > MAX_INSTANCES {
-            return Err(format!("sandbox.max_instances must be 1 to {MAX_INSTANCES}, not {}", self.max_instances));
+        if self.max_instances == 0 || self.max_instances.saturating_add(self.max_resting_instances) > MAX_INSTANCES {
+            let (running, resting) = (self.max_instances, self.max_resting_instances);
+            return Err(format!(
+                "sandbox.max_instances must be 1 to {MAX_INSTANCES}, sandbox.max_resting_instances with it, not {running} \
+                 and {resting}"
+            ));
         }
         if self.max_memory_bytes < 1 << 16 || self.max_memory_bytes > WASM32_BYTES {
             return Err(format!(
@@ -104,6 +114,8 @@ pub struct Sandbox {
     compiler: compiler::Compiler,
     ticker: ticker::Ticker,
     permits: Arc<Semaphore>,
+    /// Slots for instances that rest.
+    resting: Arc<Semaphore>,
     staging: Arc<dyn Staging>,
     compiled: Option<Compiled>,
 }
@@ -122,8 +134,9 @@ impl Sandbox {
     ) -> Result<Arc<Self>, SandboxError> {
         let compiler = compiler::Compiler::new(&config)?;
         let ticker = ticker::Ticker::start(compiler.engine().clone());
-        let permits = Arc::new(Semaphore::new(config.max_instances as usize));
-        Ok(Arc::new(Self { config, compiler, ticker, permits, staging, compiled }))
+        let slots = |count: u32| Arc::new(Semaphore::new(count as usize));
+        let (permits, resting) = (slots(config.max_instances), slots(config.max_resting_instances));
+        Ok(Arc::new(Self { config, compiler, ticker, permits, resting, staging, compiled }))
     }
 
     /// Compiles a component and checks it against the contract. Blocks for seconds where the component is large.

@@ -18,6 +18,7 @@ use super::{
     meter::{CpuSpent, metered},
     store::Guest,
 };
+use crate::invocation::Invocation;
 
 /// Epochs until a stage yields for the first time: between one and two milliseconds. From then on it is one of the long
 /// ones, and yields at every epoch.
@@ -101,9 +102,7 @@ impl Plugin {
         let guest = Guest::new(assignment, &self.sandbox.config, self.sandbox.staging.clone());
         let mut store = Store::new(self.pre.engine(), guest);
         store.limiter(|guest| &mut guest.limits);
-        // What a call passes is copied into the host before the call can charge it: never more than the guest may hold.
-        let most = usize::try_from(invocation.account.limit_bytes()).unwrap_or(usize::MAX);
-        store.set_hostcall_fuel(most.min(MAX_CALL_BYTES));
+        store.set_hostcall_fuel(call_bytes(&invocation));
         store.set_max_component_handles(self.sandbox.config.max_handles as usize);
         store.set_epoch_deadline(TICKS_PER_STAGE);
         store.epoch_deadline_callback(|store| {
@@ -124,9 +123,18 @@ impl Plugin {
         }
     }
 
+    pub(super) fn sandbox(&self) -> &Arc<Sandbox> {
+        &self.sandbox
+    }
+
     pub(super) fn exports(&self) -> &Stages {
         &self.stages
     }
+}
+
+/// What a call passes is copied into the host before the call can charge it: never more than the guest may hold.
+pub(super) fn call_bytes(invocation: &Invocation) -> usize {
+    usize::try_from(invocation.account.limit_bytes()).unwrap_or(usize::MAX).min(MAX_CALL_BYTES)
 }
 
 /// An exported function, found by name once and called by index.

@@ -1,7 +1,11 @@
 //! One instance at work for one invocation. Owns the calling of stages: each is metered, its errors are read, and what it
 //! gives is taken out of the guest's handles and checked before anybody else sees it.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use wasmtime::{
     Store,
@@ -9,17 +13,17 @@ use wasmtime::{
 };
 
 use super::{
-    Plugin, SandboxError,
+    Assignment, Plugin, SandboxError,
     bindings::{steps as wit, types},
     host_calls::{headers, request::Handle, steps::Results},
     meter::{CpuSpent, metered},
-    plugin::{Stepped, TICKS_PER_STAGE},
+    plugin::{Stepped, TICKS_PER_STAGE, call_bytes},
     store::Guest,
     ticker::Ticking,
 };
 use crate::{
-    account::Kind,
-    invocation::{Outputs, Rejection, Step},
+    account::{Account, Kind},
+    invocation::{Invocation, Outputs, Rejection, Step},
 };
 
 /// The longest code of a rejection.
@@ -36,7 +40,11 @@ pub struct Running {
     store: Store<Guest>,
     instance: Instance,
     request: Resource<Handle>,
-    _ticking: Ticking,
+    /// None while it rests.
+    ticking: Option<Ticking>,
+    born: Instant,
+    /// Invocations that it has served, with the present one.
+    served: u32,
 }
 
 impl Running {
@@ -47,7 +55,8 @@ impl Running {
         ticking: Ticking,
     ) -> Result<Self, SandboxError> {
         let request = store.data_mut().table.push(Handle).map_err(|error| SandboxError::Internal(error.to_string()))?;
-        Ok(Self { plugin, store, instance, request, _ticking: ticking })
+        let (ticking, born) = (Some(ticking), Instant::now());
+        Ok(Self { plugin, store, instance, request, ticking, born, served: 1 })
     }
 
     /// Stage 1: accepts or refuses the request. A plugin without it accepts.
@@ -154,6 +163,55 @@ impl Running {
                 Ok(Ok(Step::Infer(drafts.into_iter().map(|draft| draft.finish()).collect())))
             }
         }
+    }
+}
+
+/// Between two invocations.
+impl Running {
+    /// Lets go of its invocation: nothing of it is held any more, and what the guest holds is charged to `account`. False:
+    /// it cannot be kept.
+    pub(super) fn rest(&mut self, (tenant, function): &(Arc<str>, Arc<str>), account: &Arc<Account>) -> bool {
+        self.ticking = None;
+        let nobody = Invocation::new("".into(), (tenant.clone(), function.clone()), self.born, account.clone());
+        let config = Arc::default();
+        let (invocation, request, models) = (Arc::new(nobody), Arc::default(), Arc::default());
+        let assignment = Assignment { invocation, request, models, config, cpu_limit: Duration::ZERO };
+        let plugin = self.plugin.clone();
+        let (request, guest) = (self.request.rep(), self.store.data_mut());
+        let deleted = guest.table.delete(Resource::<Handle>::new_own(request));
+        let cleared = guest.clear_leftovers(account);
+        guest.turn_to(assignment, plugin.sandbox().config()) && deleted.is_ok() && cleared
+    }
+
+    /// Takes up another invocation; false if what it holds is more than that one may.
+    pub(super) fn wake(&mut self, assignment: Assignment) -> bool {
+        let plugin = self.plugin.clone();
+        let sandbox = plugin.sandbox();
+        self.ticking = Some(sandbox.ticker.guest());
+        self.store.set_hostcall_fuel(call_bytes(&assignment.invocation));
+        self.served += 1;
+        let guest = self.store.data_mut();
+        if !guest.turn_to(assignment, sandbox.config()) {
+            return false;
+        }
+        let Ok(request) = guest.table.push(Handle) else { return false };
+        self.request = request;
+        true
+    }
+
+    /// Invocations that it has served.
+    pub(super) fn served(&self) -> u32 {
+        self.served
+    }
+
+    /// When it was started.
+    pub(super) fn born(&self) -> Instant {
+        self.born
+    }
+
+    /// Linear memory and tables that it holds.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.store.data().limits.memory_bytes()
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
 use tracing::Level;
@@ -25,9 +26,9 @@ use crate::{
     telemetry::{FunctionLog, Line, LineKind, TraceContext},
 };
 
-/// One invocation's log; clones write to the same one.
+/// An instance's log, at present of one invocation; clones write to the same one.
 #[derive(Clone)]
-pub(super) struct LogStream(Arc<Lines>);
+pub(super) struct LogStream(Arc<ArcSwap<Lines>>);
 
 struct Lines {
     invocation: [Arc<str>; 3],
@@ -49,21 +50,18 @@ struct Partial {
 
 impl LogStream {
     pub(super) fn new(invocation: &Invocation, config: &Config) -> Self {
-        Self(Arc::new(Lines {
-            invocation: [invocation.tenant.clone(), invocation.function.clone(), invocation.id.clone()],
-            revision: invocation.revision,
-            trace: invocation.trace,
-            kept: invocation.log.clone(),
-            partial: Mutex::default(),
-            account: invocation.account.clone(),
-            left: AtomicU32::new(config.max_log_lines),
-            max_line_bytes: config.max_log_line_bytes as usize,
-        }))
+        Self(Arc::new(ArcSwap::from_pointee(Lines::of(invocation, config))))
+    }
+
+    /// Writes what has no line end yet, then goes on as the log of another invocation.
+    pub(super) fn turn_to(&self, invocation: &Invocation, config: &Config) {
+        self.flush();
+        self.0.store(Arc::new(Lines::of(invocation, config)));
     }
 
     /// Writes one line, cut to the limit; drops it when the invocation has written its share.
     pub(super) fn line(&self, level: Level, message: &str) {
-        let lines = &*self.0;
+        let lines = &**self.0.load();
         let left = match lines.left.try_update(Relaxed, Relaxed, |left| left.checked_sub(1)) {
             Ok(left) => left,
             Err(_) => return,
@@ -96,18 +94,19 @@ impl LogStream {
 
     /// Takes output apart into lines; the last one may come in pieces.
     fn output(&self, bytes: &[u8]) {
-        if self.0.left.load(Relaxed) == 0 {
+        let lines = self.0.load();
+        if lines.left.load(Relaxed) == 0 {
             return;
         }
-        let mut partial = self.0.partial.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut partial = lines.partial.lock().unwrap_or_else(PoisonError::into_inner);
         if partial.charge.is_none() {
             // Without room for a line nothing is logged: a log is no reason to end an invocation.
-            let Ok(charge) = self.0.account.charge(Kind::Log, self.0.max_line_bytes as u64) else { return };
+            let Ok(charge) = lines.account.charge(Kind::Log, lines.max_line_bytes as u64) else { return };
             partial.charge = Some(charge);
         }
         let partial = &mut partial.line;
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let room = self.0.max_line_bytes.saturating_sub(partial.len());
+            let room = lines.max_line_bytes.saturating_sub(partial.len());
             partial.extend_from_slice(&piece[..room.min(piece.len())]);
             if piece.ends_with(b"\n") {
                 self.line(Level::INFO, String::from_utf8_lossy(partial).trim_end());
@@ -118,7 +117,7 @@ impl LogStream {
 
     /// Writes what has no line end yet; called when the invocation is over.
     pub(super) fn flush(&self) {
-        let partial = std::mem::take(&mut *self.0.partial.lock().unwrap_or_else(PoisonError::into_inner));
+        let partial = std::mem::take(&mut *self.0.load().partial.lock().unwrap_or_else(PoisonError::into_inner));
         if !partial.line.is_empty() {
             self.line(Level::INFO, String::from_utf8_lossy(&partial.line).trim_end());
         }
@@ -126,6 +125,19 @@ impl LogStream {
 }
 
 impl Lines {
+    fn of(invocation: &Invocation, config: &Config) -> Self {
+        Self {
+            invocation: [invocation.tenant.clone(), invocation.function.clone(), invocation.id.clone()],
+            revision: invocation.revision,
+            trace: invocation.trace,
+            kept: invocation.log.clone(),
+            partial: Mutex::default(),
+            account: invocation.account.clone(),
+            left: AtomicU32::new(config.max_log_lines),
+            max_line_bytes: config.max_log_line_bytes as usize,
+        }
+    }
+
     fn keep(&self, level: &'static str, text: &str) {
         if let Some(log) = &self.kept {
             let [.., invocation] = &self.invocation;
@@ -164,7 +176,7 @@ impl StdoutStream for LogStream {
 impl OutputStream for LogStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         // A library asks before it writes; who writes more at once means to keep this thread busy.
-        if bytes.len() > self.0.max_line_bytes {
+        if bytes.len() > self.0.load().max_line_bytes {
             return Err(StreamError::trap("more was written at once than `check-write` allowed"));
         }
         self.output(&bytes);
@@ -177,7 +189,7 @@ impl OutputStream for LogStream {
 
     fn check_write(&mut self) -> StreamResult<usize> {
         // Never blocks: what is over the limit is dropped. The number bounds one write.
-        Ok(self.0.max_line_bytes.max(1))
+        Ok(self.0.load().max_line_bytes.max(1))
     }
 }
 

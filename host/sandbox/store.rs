@@ -1,5 +1,5 @@
 //! What an instance carries while it serves one invocation: its assignment, its handles, its limits. Made for the
-//! invocation and dropped with it; nothing survives into the next one.
+//! invocation and dropped with it, or, where instances are kept, exchanged for what belongs to the next one.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -42,7 +42,10 @@ pub struct TextModel {
 /// The store's content.
 pub(super) struct Guest {
     pub(super) assignment: Assignment,
+    /// What stands behind handles of the contract.
     pub(super) table: ResourceTable,
+    /// What stands behind WASI's, which language runtimes hold for as long as they live.
+    wasi_table: ResourceTable,
     pub(super) limits: Limits,
     pub(super) log: LogStream,
     pub(super) staging: Arc<dyn Staging>,
@@ -61,18 +64,31 @@ pub(super) struct TextLimits {
 impl Guest {
     pub(super) fn new(assignment: Assignment, config: &Config, staging: Arc<dyn Staging>) -> Self {
         let log = LogStream::new(&assignment.invocation, config);
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(config.max_handles as usize);
+        let [mut table, mut wasi_table] = [(); 2].map(|()| ResourceTable::new());
+        for table in [&mut table, &mut wasi_table] {
+            table.set_max_capacity(config.max_handles as usize);
+        }
         let limits = Limits::new(assignment.invocation.account.clone(), config.max_memory_bytes);
         let text_limits = TextLimits { bytes: config.max_text_bytes, texts: config.max_texts };
-        Self { assignment, table, limits, log, staging, text_limits, wasi: None }
+        Self { assignment, table, wasi_table, limits, log, staging, text_limits, wasi: None }
+    }
+}
+
+impl Guest {
+    /// Turns to another invocation; what memory the guest holds is charged to that one from now on. False: it does not fit.
+    pub(super) fn turn_to(&mut self, assignment: Assignment, config: &Config) -> bool {
+        let account = &assignment.invocation.account;
+        self.log.turn_to(&assignment.invocation, config);
+        let fits = self.limits.turn_to(account);
+        self.assignment = assignment;
+        fits
     }
 }
 
 impl WasiView for Guest {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         let ctx = self.wasi.get_or_insert_with(|| wasi(&self.log));
-        WasiCtxView { ctx, table: &mut self.table }
+        WasiCtxView { ctx, table: &mut self.wasi_table }
     }
 }
 

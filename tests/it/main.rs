@@ -47,6 +47,7 @@ mod openapi;
 mod overload;
 mod process;
 mod quotas;
+mod reuse;
 mod s3;
 mod shared_store;
 mod sharing;

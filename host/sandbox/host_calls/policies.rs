@@ -1,10 +1,12 @@
 //! `policies`: how an answer may be remembered. Linked so that plugins with a `caching` stage load; nothing remembers
 //! answers yet, so the stage is not run and what a policy would say is not kept.
 
+use std::sync::Arc;
+
 use wasmtime::{Result, component::Resource};
 
 use crate::{
-    account::Charge,
+    account::{Account, Charge, Kind},
     sandbox::{
         bindings::policies::{Host, HostCachePolicy},
         store::Guest,
@@ -14,6 +16,13 @@ use crate::{
 /// A policy. Empty until answers are remembered.
 pub struct CachePolicy {
     _charge: Charge,
+}
+
+impl CachePolicy {
+    /// Lets go of everything but the handle.
+    pub(in crate::sandbox) fn clear(&mut self, account: &Arc<Account>) {
+        self._charge = account.nothing(Kind::Handles);
+    }
 }
 
 type This = Resource<CachePolicy>;

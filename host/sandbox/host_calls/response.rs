@@ -22,6 +22,12 @@ pub struct Draft {
 }
 
 impl Draft {
+    /// Lets go of everything but the handle.
+    pub(in crate::sandbox) fn clear(&mut self) {
+        self.headers.clear();
+        self.body = None;
+    }
+
     /// The answer, or what about it breaks the contract.
     pub(in crate::sandbox) fn finish(self) -> std::result::Result<Response, String> {
         let Self { status, content_type, headers, body } = self;

@@ -6,7 +6,7 @@ use wasmtime::{Result, component::Resource};
 
 use super::{check_name, failure, tensors::Tensor};
 use crate::{
-    account::Charge,
+    account::{Account, Charge, Kind},
     invocation::{Inference, Outputs},
     sandbox::{
         bindings::{
@@ -40,6 +40,12 @@ impl Draft {
         }
         inference
     }
+
+    /// Lets go of everything but the handle.
+    pub(in crate::sandbox) fn clear(&mut self, account: &Arc<Account>) {
+        self.inputs.clear();
+        self.handle = account.nothing(Kind::Handles);
+    }
 }
 
 /// A model's outputs, until the guest lets go of them.
@@ -52,6 +58,13 @@ pub struct Results {
 impl Results {
     pub(in crate::sandbox) fn new(outputs: Outputs, handle: Charge) -> Self {
         Self { tensors: outputs.tensors, charge: outputs.charge, _handle: handle }
+    }
+
+    /// Lets go of everything but the handle.
+    pub(in crate::sandbox) fn clear(&mut self, account: &Arc<Account>) {
+        self.tensors.clear();
+        self.charge = account.nothing(Kind::Outputs).into();
+        self._handle = account.nothing(Kind::Handles);
     }
 }
 
@@ -112,7 +125,7 @@ impl HostOutputs for Guest {
             return Ok(Err(failure("unknown-output", format!("the model has no output `{name}`"))));
         };
         let (shared, charge) = (shared.clone(), results.charge.clone());
-        let tensor = Tensor::sealed(shared, charge, self.limits.handle()?);
+        let tensor = Tensor::sealed(shared, charge, Some(self.limits.handle()?));
         Ok(Ok(self.table.push(tensor)?))
     }
 

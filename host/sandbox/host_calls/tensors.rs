@@ -40,9 +40,9 @@ enum Content {
 
 impl Tensor {
     /// A tensor that the host made.
-    pub(in crate::sandbox) fn sealed(tensor: Shared, charge: Arc<Charge>, handle: Charge) -> Self {
+    pub(in crate::sandbox) fn sealed(tensor: Shared, charge: Arc<Charge>, handle: Option<Charge>) -> Self {
         let Shared { datatype, layout, bytes } = tensor;
-        Self { datatype, layout, content: Content::Sealed(bytes), charge, _handle: Some(handle) }
+        Self { datatype, layout, content: Content::Sealed(bytes), charge, _handle: handle }
     }
 
     /// Ends writing and shares the bytes.

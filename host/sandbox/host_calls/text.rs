@@ -8,7 +8,7 @@ use wasmtime::{Result, component::Resource};
 
 use super::{check_name, failure, memory, tensors::Tensor};
 use crate::{
-    account::{Charge, Kind, Used},
+    account::{Account, Charge, Kind, Used},
     sandbox::{
         bindings::{
             text::{Host, HostEncoding, HostOptions, Input},
@@ -61,6 +61,22 @@ pub struct Encoding {
     truncated: Vec<bool>,
     charge: Arc<Charge>,
     _handle: Charge,
+}
+
+impl Options {
+    /// Lets go of everything but the handle.
+    pub(in crate::sandbox) fn clear(&mut self, account: &Arc<Account>) {
+        self._handle = account.nothing(Kind::Handles);
+    }
+}
+
+impl Encoding {
+    /// Lets go of everything but the handle.
+    pub(in crate::sandbox) fn clear(&mut self, empty: &Shared, account: &Arc<Account>) {
+        let (ids, attention_mask, type_ids) = (empty.clone(), empty.clone(), empty.clone());
+        let (charge, _handle) = (account.nothing(Kind::Text).into(), account.nothing(Kind::Handles));
+        *self = Self { ids, attention_mask, type_ids, offsets: None, truncated: Vec::new(), charge, _handle };
+    }
 }
 
 impl Host for Guest {
@@ -268,7 +284,7 @@ impl Guest {
     fn hand_out(&mut self, this: &Resource<Encoding>, which: fn(&Encoding) -> &Shared) -> Result<Resource<Tensor>> {
         let encoding = self.table.get(this)?;
         let (shared, charge) = (which(encoding).clone(), encoding.charge.clone());
-        let tensor = Tensor::sealed(shared, charge, self.limits.handle()?);
+        let tensor = Tensor::sealed(shared, charge, Some(self.limits.handle()?));
         Ok(self.table.push(tensor)?)
     }
 }
@@ -290,7 +306,7 @@ impl HostEncoding for Guest {
         let encoding = self.table.get(&this)?;
         let (offsets, charge) = (encoding.offsets.clone(), encoding.charge.clone());
         let Some(offsets) = offsets else { return Ok(None) };
-        let tensor = Tensor::sealed(offsets, charge, self.limits.handle()?);
+        let tensor = Tensor::sealed(offsets, charge, Some(self.limits.handle()?));
         Ok(Some(self.table.push(tensor)?))
     }
 

@@ -66,7 +66,7 @@ macro_rules! stage {
         bind!($module, $world);
         impl<P: crate::$trait + crate::stage::Singleton> $module::exports::tenon::plugin::$module::Guest for Exported<P> {
             fn $function($($argument: $type),*) -> $result {
-                P::with(|plugin| $lower(plugin.$function($($argument),*)))
+                P::with(stringify!($module), |plugin| $lower(plugin.$function($($argument),*)))
             }
         }
     };

@@ -55,7 +55,16 @@ macro_rules! export {
                 static PLUGIN: ::std::cell::RefCell<$plugin> = ::core::default::Default::default();
             }
             impl $crate::stage::Singleton for $plugin {
-                fn with<R>(call: impl FnOnce(&mut Self) -> R) -> R { PLUGIN.with_borrow_mut(call) }
+                fn with<R>(stage: &str, call: impl FnOnce(&mut Self) -> R) -> R {
+                    #[allow(unused_imports, reason = "unused where there is a validation")]
+                    use $crate::stage::probe::Absent as _;
+                    const VALIDATES: bool = $crate::stage::probe::Validation::<$plugin>::HERE == 1;
+                    // Where instances serve again (`reuse`), what the last invocation left is that one's.
+                    if $crate::stage::begins(stage, VALIDATES) {
+                        PLUGIN.set(::core::default::Default::default());
+                    }
+                    PLUGIN.with_borrow_mut(call)
+                }
             }
             type Exported = $crate::bindings::Exported<$plugin>;
             $( $crate::bindings::$stage::export!(Exported with_types_in $crate::bindings::$stage); )+
@@ -65,8 +74,13 @@ macro_rules! export {
 
 /// The one plugin value of this instance; `export!` implements it.
 pub trait Singleton {
-    /// Calls a stage on it.
-    fn with<R>(call: impl FnOnce(&mut Self) -> R) -> R;
+    /// Calls a stage on it; the first one of an invocation finds it as it is by default.
+    fn with<R>(stage: &str, call: impl FnOnce(&mut Self) -> R) -> R;
+}
+
+/// Whether a stage is the first of its invocation.
+pub fn begins(stage: &str, validates: bool) -> bool {
+    stage == "validation" || stage == "caching" || (stage == "preprocessing" && !validates)
 }
 
 /// Says at the `export!` line that a listed stage is not implemented.

@@ -14,6 +14,7 @@
 //! | `/absurd?what=…` | host calls with absurd arguments: see `absurd` |
 //! | `/program` | host calls as the body lists them: see `program` |
 //! | `/unread` | asks a model for much, again and again, and reads none of it |
+//! | `/leave?tensors=N`, `/let-go` | keeps tensors beyond its invocation; lets go of them, in whichever that is |
 //! | `/log?lines=N&bytes=N`, `/stdout`, `/endless-line`, `/flood?how=…` | writes |
 //! | `/echo`, `/config`, `/env`, `/state` | answers with what it sees |
 //!

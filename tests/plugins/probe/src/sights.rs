@@ -1,5 +1,6 @@
 //! What a guest sees and what host calls tell it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -25,12 +26,34 @@ pub(crate) fn answer(path: &str, request: &Request) -> Result<Option<Step>, Reje
             let bytes = query::number(request, "bytes", 1)?;
             outcome(Tensor::create("UINT8", &[1, bytes]).map(drop), "ok")
         }
+        "/leave" => leave(query::number(request, "tensors", 1)?),
+        "/let-go" => let_go(),
         "/config" => json!(config::get_all().into_iter().collect::<BTreeMap<_, _>>()),
         "/echo" => echo(request),
         "/env" => surroundings(),
         _ => return Ok(None),
     };
     Ok(Some(Response::json(200, &seen).or_trap().into()))
+}
+
+thread_local! {
+    /// Kept by an instance that serves again, as a runtime keeps what its garbage collector has not found yet.
+    static LEFT: RefCell<Vec<Tensor>> = const { RefCell::new(Vec::new()) };
+}
+
+fn leave(tensors: usize) -> Value {
+    let made: Result<Vec<_>, _> = (0..tensors).map(|_| Tensor::create("UINT8", &[1, 1000])).collect();
+    LEFT.with_borrow_mut(|left| {
+        left.extend(made.or_trap());
+        json!({ "left": left.len() })
+    })
+}
+
+/// Also looks at them: what stood behind them is gone.
+fn let_go() -> Value {
+    let left = LEFT.take();
+    let bytes: u64 = left.iter().map(Tensor::size).sum();
+    json!({ "let_go": left.len(), "bytes": bytes })
 }
 
 fn outcome(result: Result<(), Failure>, fine: &str) -> Value {

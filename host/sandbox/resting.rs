@@ -1,0 +1,102 @@
+//! Instances that rest between two invocations of one revision, where its owner asked for that (`reuse`). Runtimes that
+//! take milliseconds to wake (Python, JavaScript) then wake once for many invocations.
+//!
+//! Owns which instances are kept and for how long. What crosses from one invocation to the next is the guest's own memory
+//! and nothing of the host's: request, tensors, answers, log and account are exchanged before an instance rests. An
+//! instance whose invocation did not end well (a trap, a deadline, a caller that left in the middle) never comes here.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Assignment, Plugin, Running, SandboxError};
+use crate::{
+    account::{Account, Holder},
+    reuse::Reuse,
+};
+
+/// The part of its tenant's memory that a revision's resting instances may hold: the rest is for invocations.
+const PART_OF_TENANT: u64 = 4;
+
+/// The resting instances of one revision; dropped with it.
+pub struct Resting {
+    rule: Reuse,
+    plugin: Arc<Plugin>,
+    /// Whom an instance belongs to while it serves nobody.
+    names: (Arc<str>, Arc<str>),
+    /// What resting instances hold.
+    account: Arc<Account>,
+    /// The one that served last is the last: what is not needed grows old.
+    instances: Mutex<Vec<Rested>>,
+    reused: AtomicU64,
+}
+
+struct Rested {
+    running: Running,
+    /// Its slot of the pool, which is not among those for invocations.
+    _place: OwnedSemaphorePermit,
+}
+
+impl Resting {
+    /// None yet; `names` are the tenant's and the function's, `tenant` is the tenant's account.
+    pub fn new(plugin: Arc<Plugin>, rule: Reuse, names: (Arc<str>, Arc<str>), tenant: &Arc<Account>) -> Self {
+        let account = tenant.child(Holder::Tenant, tenant.limit_bytes() / PART_OF_TENANT);
+        Self { rule, plugin, names, account, instances: Mutex::default(), reused: AtomicU64::new(0) }
+    }
+
+    /// An instance for one invocation: one that rested, or a fresh one.
+    pub async fn start(&self, assignment: Assignment) -> Result<Running, SandboxError> {
+        let now = Instant::now();
+        while let Some(Rested { mut running, _place }) = self.pop() {
+            if !self.is_over(&running, now) && running.wake(assignment.clone()) {
+                self.reused.fetch_add(1, Relaxed);
+                return Ok(running);
+            }
+        }
+        self.plugin.start(assignment).await
+    }
+
+    /// Keeps an instance whose invocation has ended well, if it may be kept.
+    pub fn rest(&self, mut running: Running) {
+        // Whoever has no place left is dropped, with all that it holds.
+        let Ok(place) = self.plugin.sandbox().resting.clone().try_acquire_owned() else { return };
+        if self.is_over(&running, Instant::now()) || !running.rest(&self.names, &self.account) {
+            return;
+        }
+        self.instances().push(Rested { running, _place: place });
+    }
+
+    /// Lets go of those that are too old.
+    pub fn expire(&self, now: Instant) {
+        let worn: Vec<_> = self.instances().extract_if(.., |rested| self.is_over(&rested.running, now)).collect();
+        // Outside of the lock: freeing memory takes its time.
+        drop(worn);
+    }
+
+    /// How many invocations found an instance that had rested.
+    pub fn reused(&self) -> u64 {
+        self.reused.load(Relaxed)
+    }
+
+    /// Whether an instance has served long enough.
+    fn is_over(&self, running: &Running, now: Instant) -> bool {
+        let rule = &self.rule;
+        running.served() >= rule.max_invocations
+            || now.saturating_duration_since(running.born()) >= rule.max_age()
+            || running.memory_bytes() > rule.max_memory_bytes
+    }
+
+    fn pop(&self) -> Option<Rested> {
+        self.instances().pop()
+    }
+
+    fn instances(&self) -> MutexGuard<'_, Vec<Rested>> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
