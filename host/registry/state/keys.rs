@@ -21,14 +21,6 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn expire_key(&mut self, id: &str, expires_ms: u64, at_ms: u64) -> Result<(), Refused> {
-        let key = KeyRecord { expires_ms: Some(expires_ms), ..self.key(id)?.clone() };
-        let owner = key.tenant.clone();
-        self.keys.insert(id.to_owned(), Arc::new(key));
-        self.drop_expired(owner.as_deref(), at_ms);
-        Ok(())
-    }
-
     pub(super) fn rotate_key(
         &mut self,
         old: &str,
