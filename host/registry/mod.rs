@@ -40,7 +40,7 @@ pub use change::{Author, BlobRef, Change, Record};
 pub use config::{Config, S3Config};
 pub use error::{CONFLICT, ChangeError, INVALID, NOT_FOUND, QUOTA, Refused, RegistryError};
 pub use hosts::{HostNote, HostStatus};
-pub use key::KeyRecord;
+pub use key::{KeyRecord, Replaced};
 pub use settings::{TenantLimits, TenantSettings};
 pub use split::{Share, Split, Sticky};
 pub use state::{Event, FunctionState, RevisionRecord, State, TenantFunctions, TenantState};

@@ -67,6 +67,17 @@ async fn a_key_is_shown_once_rotated_and_revoked_at_once() {
     let second = second.json();
     assert_eq!((call(text(&key)).await.status, call(text(&second)).await.status), (200, 200));
     assert_eq!((&second["name"], &second["scopes"]), (&key["name"], &key["scopes"]));
+    // Rotated once more in its grace, it gives a key that lasts as long as it did itself, and goes on no longer.
+    let ends = host.control("/admin/v1/tenants/shop/keys").await.json();
+    let again = host.asks("POST", &format!("{path}/rotate"), Some(json!({ "grace_s": 3600 })), &host.token()).await;
+    assert_eq!(again.json()["expires_ms"], Value::Null);
+    let listed = host.control("/admin/v1/tenants/shop/keys").await.json();
+    let expires = |keys: &Value, id: &Value| {
+        keys["keys"].as_array().unwrap().iter().find(|key| key["id"] == *id).unwrap()["expires_ms"].clone()
+    };
+    for id in [&key["id"], &second["id"]] {
+        assert_eq!(expires(&listed, id), expires(&ends, id));
+    }
     let path = format!("/admin/v1/tenants/shop/keys/{}", second["id"].as_str().unwrap());
     let third = host.asks("POST", &format!("{path}/rotate"), None, &host.token()).await.json();
     assert_eq!((call(text(&second)).await.status, call(text(&third)).await.status), (401, 200));

@@ -11,6 +11,7 @@ fn key(id: &str) -> KeyRecord {
         scopes: crate::access::Scope::Invoke.into(),
         created_ms: 1,
         expires_ms: None,
+        replaced: None,
     }
 }
 

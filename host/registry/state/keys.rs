@@ -32,9 +32,7 @@ impl State {
         if before.tenant != key.tenant {
             return Err(Refused::invalid("the new key must belong to the old one's owner"));
         }
-        // A rotation never lengthens the old key's life.
-        let ends = before.expires_ms.map_or(old_expires_ms, |ends| ends.min(old_expires_ms));
-        let ending = KeyRecord { expires_ms: Some(ends), ..before.clone() };
+        let ending = before.replaced(old_expires_ms);
         let stays = |other: &KeyRecord| other.tenant == key.tenant && other.id != old && !other.expired(at_ms);
         let others = self.keys.values().filter(|other| stays(other)).count();
         self.check_room(key, others + usize::from(!ending.expired(at_ms)))?;

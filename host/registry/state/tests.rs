@@ -97,6 +97,7 @@ fn key(id: &str, tenant: Option<&str>, expires_ms: Option<u64>) -> KeyRecord {
         scopes: crate::access::Scope::Invoke.into(),
         created_ms: 0,
         expires_ms,
+        replaced: None,
     }
 }
 
@@ -227,6 +228,11 @@ fn keys_end() {
     assert_eq!(story.refused(rotated("c", "c", Some("acme"))), CONFLICT);
     story = story.to([rotated("c", "d", Some("acme"))]);
     assert_eq!(story.state.keys["c"].expires_ms, Some(50));
+    // Nor does another one, and it leaves the key alone that was made in the first one's place.
+    let lasting = story.state.keys["d"].clone();
+    story = story.to([rotated("c", "g", Some("acme")), Change::KeyRevoked { id: "g".into() }]);
+    assert_eq!((story.state.keys["c"].expires_ms, &story.state.keys["d"]), (Some(50), &lasting));
+    assert_eq!(story.state.keys["c"].made_for_ms(), Some(50));
     story.at_ms = 100;
     story = story.to([rotated("d", "e", Some("acme"))]);
     assert_eq!(story.state.keys.keys().collect::<Vec<_>>(), ["e", "f", "o"], "the old one's time was over at once");
