@@ -303,9 +303,7 @@ impl Following {
         let (tenant, function, revision) = (&*suspected.tenant, &*suspected.function, suspected.number);
         let author = Author { by: "host".into(), why: None };
         let change = self.registry.change(author, |state: &State| {
-            let found = state.function(tenant, function);
-            let serves = found.and_then(|it| it.traffic.as_ref()).is_some_and(|split| split.names(revision));
-            if !serves {
+            if !is_in_traffic(state, (tenant, function), (revision, &suspected.digest)) {
                 return Err(Refused::conflict("it is out of traffic already"));
             }
             Ok(Change::quarantined(tenant, function, revision, &reason))
@@ -329,6 +327,14 @@ impl Following {
     }
 }
 
+/// Whether a revision serves. Its number alone does not say so: what is in the registry may be another content than what
+/// was brought up here, as a folder's is, and that one has trapped nowhere.
+fn is_in_traffic(state: &State, (tenant, function): (&str, &str), (number, digest): (u64, &str)) -> bool {
+    let Some(found) = state.function(tenant, function) else { return false };
+    let same = found.revisions.get(&number).is_some_and(|revision| revision.digest == digest);
+    same && found.traffic.as_ref().is_some_and(|split| split.names(number))
+}
+
 /// Waits until the host stops; a host that is gone has stopped too.
 pub(super) async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
@@ -336,4 +342,34 @@ pub(super) async fn told(stop: &mut watch::Receiver<bool>) {
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::{BlobRef, Record};
+
+    #[test]
+    fn a_revision_is_in_traffic_by_number_and_content() {
+        let (tenant, function) = (|| "shop".to_owned(), || "stamp".to_owned());
+        let added = |number: u64, traffic| Change::RevisionAdded {
+            tenant: tenant(),
+            function: function(),
+            number,
+            manifest: BlobRef::of(b"manifest"),
+            component: BlobRef::of(b"component"),
+            digest: format!("digest-{number}"),
+            traffic,
+        };
+        let changes = [added(1, Some(Split::all(1))), added(2, Some(Split::all(2))), added(3, None)];
+        let state = (1..).zip(changes).fold(State::default(), |state, (n, change)| {
+            let (by, mark) = ("operator".to_owned(), n.to_string());
+            state.apply(&Record { n, at_ms: n, by, why: None, mark, change }).unwrap()
+        });
+        let is = |function, number, digest| is_in_traffic(&state, ("shop", function), (number, digest));
+        assert!(is("stamp", 2, "digest-2"));
+        // Out of traffic, of another content, of another function, not there.
+        assert!(!is("stamp", 1, "digest-1") && !is("stamp", 3, "digest-3"));
+        assert!(!is("stamp", 2, "digest-1") && !is("other", 2, "digest-2") && !is("stamp", 9, "digest-9"));
+    }
 }
