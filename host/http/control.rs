@@ -146,10 +146,10 @@ fn of_tenants() -> Routes<Arc<Control>> {
         .post(&below("keys"), tenants::make_key)
         .delete(&below("keys/{id}"), tenants::revoke_key)
         .post(&below("keys/{id}/rotate"), tenants::rotate_key)
-        .get("/admin/v1/keys", tenants::own_keys)
-        .post("/admin/v1/keys", tenants::make_own_key)
-        .delete("/admin/v1/keys/{id}", tenants::revoke_own_key)
-        .post("/admin/v1/keys/{id}/rotate", tenants::rotate_own_key)
+        .get("/admin/v1/keys", tenants::keys)
+        .post("/admin/v1/keys", tenants::make_key)
+        .delete("/admin/v1/keys/{id}", tenants::revoke_key)
+        .post("/admin/v1/keys/{id}/rotate", tenants::rotate_key)
 }
 
 /// Before anything else is told, even whether a path exists.

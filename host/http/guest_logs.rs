@@ -12,10 +12,8 @@ use std::{
 };
 
 use axum::{
-    Extension,
     body::{Body, Bytes},
-    extract::State,
-    http::{Method, Request, Response, header},
+    http::{Method, Request, header},
     response::IntoResponse as _,
 };
 use futures_util::{Stream, stream::unfold};
@@ -24,17 +22,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     control::Control,
-    functions::{Name, named, not_found},
-    handle::Head,
+    functions::Name,
     incoming,
-    orders::answered,
+    orders::{Answer, Asks},
     permits::{bearer, permits},
-    problem::Problem,
 };
-use crate::{
-    access::Caller,
-    telemetry::{Passage, Reader},
-};
+use crate::telemetry::{Passage, Reader};
 
 /// Lines that are told unless somebody asks otherwise.
 const TAIL: usize = 100;
@@ -104,34 +97,22 @@ impl Drop for Place {
 }
 
 /// A function's log.
-pub(super) async fn logs(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    Extension(caller): Extension<Caller>,
-    name: Name,
-    request: Request<Body>,
-) -> Response<Body> {
-    let read = || {
-        let (tenant, function) = named(name, &head)?;
-        let (tail, follow) =
-            asked(request.uri().query()).map_err(|detail| Box::new(Problem::new("bad-request", detail, &head.id)))?;
-        let logs = control.guest_logs();
-        let log = match logs.find(&tenant, &function) {
-            Some(log) => log,
-            None if control.overview.knows(&tenant, &function) => logs.of(&tenant, &function),
-            None => return Err(not_found(&tenant, &function, &head)),
-        };
-        let place = follow.then(|| control.followers.place(caller.tenant())).transpose().map_err(|detail| {
-            let mut problem = Problem::new("too-many-followers", detail, &head.id);
-            problem.comes_again();
-            Box::new(problem)
-        })?;
-        let follow = place.map(|place| Follow::new(&control, &request, place));
-        let body = Body::from_stream(lines(log.read(tail, follow.is_some()), follow, BEAT));
-        let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
-        Ok((headers, body).into_response())
-    };
-    answered(read())
+pub(super) async fn logs(asks: Asks<Name>, request: Request<Body>) -> Answer {
+    let (tail, follow) = asked(request.uri().query()).map_err(|detail| asks.problem("bad-request", detail))?;
+    let (control, Name { tenant, function }) = (&asks.control, &asks.names);
+    let logs = control.guest_logs();
+    // Whoever deploys may read why a case failed, although there is no function yet.
+    let known = || control.overview.knows(tenant, function).then(|| logs.of(tenant, function));
+    let log = asks.found(logs.find(tenant, function).or_else(known))?;
+    let place = follow.then(|| control.followers.place(asks.caller.tenant())).transpose().map_err(|detail| {
+        let mut problem = asks.problem("too-many-followers", detail);
+        problem.comes_again();
+        problem
+    })?;
+    let follow = place.map(|place| Follow::new(control, &request, place));
+    let body = Body::from_stream(lines(log.read(tail, follow.is_some()), follow, BEAT));
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, body).into_response())
 }
 
 /// How many lines are wanted, and whether new ones.

@@ -1,28 +1,25 @@
 //! Uploads of functions: a form with a manifest and a component, read under the host's limits, and how its deployment
 //! goes on.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use axum::{
-    Extension, Json,
+    Json,
     body::{Body, Bytes},
-    extract::{FromRequest as _, Multipart, Path, State, rejection::PathRejection},
-    http::{Request, Response, StatusCode, header},
+    extract::{FromRequest as _, Multipart},
+    http::{Request, StatusCode, header},
     response::IntoResponse as _,
 };
+use serde::Deserialize;
 
 use super::{
-    control::Control,
-    functions::{Name, named},
+    functions::Name,
     handle::Head,
     incoming,
-    orders::{answered, author, document},
+    orders::{Answer, Asks, document},
     problem::Problem,
 };
-use crate::{
-    access::Caller,
-    function::{Upload, UploadError},
-};
+use crate::function::{Upload, UploadError};
 
 /// The largest `function.toml`, as for folders.
 const MAX_MANIFEST_BYTES: usize = 256 << 10;
@@ -42,36 +39,27 @@ struct Form {
 }
 
 /// Takes an upload into the line of deployments.
-pub(super) async fn begin(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    Extension(caller): Extension<Caller>,
-    name: Name,
-    request: Request<Body>,
-) -> Response<Body> {
-    let begin = async || {
-        let (tenant, function) = named(name, &head)?;
-        let query = incoming::query(request.uri().query().unwrap_or_default());
-        let asked = |wanted: &str| query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
-        let promote = match asked("promote").as_deref() {
-            None | Some("false") => false,
-            Some("true") => true,
-            Some(_) => return Err(problem("bad-request", "promote must be true or false", &head)),
-        };
-        let Ok(_reads) = control.uploads.try_acquire() else {
-            return Err(refusal(&UploadError::Busy, &head));
-        };
-        let read = read(request, control.max_component_bytes, &head);
-        let read = tokio::time::timeout(UPLOAD_TIME, read).await;
-        let slow = |_| problem("deadline-exceeded", format!("the upload took over {} s", UPLOAD_TIME.as_secs()), &head);
-        let (manifest, component) = read.map_err(slow)??;
-        let author = author(&caller, asked("why"));
-        let upload = Upload { tenant, function, manifest, component, promote, author };
-        let begun = control.deployments.begin(upload).map_err(|error| refusal(&error, &head))?;
-        let place = format!("/admin/v1/functions/{}/{}/deployments/{}", begun.tenant, begun.function, begun.id);
-        Ok((StatusCode::ACCEPTED, [(header::LOCATION, place)], Json(begun)).into_response())
+pub(super) async fn begin(asks: Asks<Name>, request: Request<Body>) -> Answer {
+    let (control, head) = (&asks.control, &asks.head);
+    let query = incoming::query(request.uri().query().unwrap_or_default());
+    let asked = |wanted: &str| query.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+    let promote = match asked("promote").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(asks.problem("bad-request", "promote must be true or false")),
     };
-    answered(begin().await)
+    let Ok(_reads) = control.uploads.try_acquire() else {
+        return Err(refusal(&UploadError::Busy, head));
+    };
+    let read = read(request, control.max_component_bytes, head);
+    let read = tokio::time::timeout(UPLOAD_TIME, read).await;
+    let slow = |_| asks.problem("deadline-exceeded", format!("the upload took over {} s", UPLOAD_TIME.as_secs()));
+    let (manifest, component) = read.map_err(slow)??;
+    let (Name { tenant, function }, author) = (asks.names.clone(), asks.author(asked("why")));
+    let upload = Upload { tenant, function, manifest, component, promote, author };
+    let begun = control.deployments.begin(upload).map_err(|error| refusal(&error, head))?;
+    let place = format!("/admin/v1/functions/{}/{}/deployments/{}", begun.tenant, begun.function, begun.id);
+    Ok((StatusCode::ACCEPTED, [(header::LOCATION, place)], Json(begun)).into_response())
 }
 
 fn problem(code: &str, detail: impl Into<String>, head: &Head) -> Box<Problem> {
@@ -147,21 +135,18 @@ async fn read(
     Ok((manifest, component))
 }
 
+/// A deployment in a path.
+#[derive(Deserialize)]
+pub(super) struct Begun {
+    tenant: String,
+    function: String,
+    id: String,
+}
+
 /// How a deployment goes on.
-pub(super) async fn progress(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    parts: Result<Path<(String, String, String)>, PathRejection>,
-) -> Response<Body> {
-    let Path((tenant, function, id)) = match parts {
-        Ok(parts) => parts,
-        Err(rejection) => return Problem::new("bad-request", rejection.body_text(), &head.id).into_response(),
-    };
-    match control.deployments.find(&tenant, &function, &id) {
-        Some(deployment) => answered(document(&deployment)),
-        None => {
-            let detail = "this host knows no such deployment: it tells of those of the last hour that it took itself";
-            Problem::new("deployment-not-found", detail, &head.id).into_response()
-        }
-    }
+pub(super) async fn progress(asks: Asks<Begun>) -> Answer {
+    let Begun { tenant, function, id } = &asks.names;
+    let detail = "this host knows no such deployment: it tells of those of the last hour that it took itself";
+    let found = asks.control.deployments.find(tenant, function, id);
+    document(&found.ok_or_else(|| asks.problem("deployment-not-found", detail))?)
 }
