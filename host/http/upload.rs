@@ -53,7 +53,7 @@ pub(super) async fn begin(asks: Asks<Name>, request: Request<Body>) -> Answer {
     };
     let read = read(request, control.max_component_bytes, head);
     let read = tokio::time::timeout(UPLOAD_TIME, read).await;
-    let slow = |_| asks.problem("deadline-exceeded", format!("the upload took over {} s", UPLOAD_TIME.as_secs()));
+    let slow = |_| asks.problem("body-timeout", format!("the upload took over {} s", UPLOAD_TIME.as_secs()));
     let (manifest, component) = read.map_err(slow)??;
     let (Name { tenant, function }, author) = (asks.names.clone(), asks.author(asked("why")));
     let upload = Upload { tenant, function, manifest, component, promote, author };
