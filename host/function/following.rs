@@ -16,12 +16,13 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
+    task::JoinError,
     time::{Instant, MissedTickBehavior},
 };
 
 use super::{DeployError, Deployer, Functions, LOOK_EVERY, Revision, aside::Aside, snapshot::Snapshot};
 use crate::registry::{
-    Author, Change, FunctionState, HostNote, Refused, Registry, RegistryError, RevisionRecord, Split, State,
+    Author, Change, FunctionState, HostNote, Refused, Registry, RegistryError, RevisionRecord, Split, State, Sticky,
 };
 
 /// Functions that are brought up at once: mostly reading files and copying compiled code.
@@ -55,6 +56,12 @@ pub enum LoadError {
     Deploy(#[from] DeployError),
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<JoinError> for LoadError {
+    fn from(panicked: JoinError) -> Self {
+        Self::Internal(panicked.to_string())
+    }
 }
 
 /// What this host makes of the registry.
@@ -207,10 +214,10 @@ impl Following {
     async fn switch(&self, name: &Name, function: &FunctionState) {
         let Some(split) = &function.traffic else { return };
         let (tenant, short) = (&*name.0, &*name.1);
-        let switched = self
-            .shares(name, function, split)
-            .await
-            .and_then(|shares| Ok(self.deployer.publish_shares(&self.functions, shares, split.sticky.clone())?));
+        let switched = match self.shares(name, function, split).await {
+            Ok(shares) => self.publish(shares, split.sticky.clone()).await,
+            Err(error) => Err(error),
+        };
         match switched {
             Ok(()) => {
                 lock(&self.serving).insert(name.clone(), split.clone());
@@ -228,6 +235,13 @@ impl Following {
                 }
             }
         }
+    }
+
+    /// Off the reactor: where a model has come meanwhile, its tokenizer is read.
+    async fn publish(&self, shares: Vec<(Snapshot, u32)>, sticky: Sticky) -> Result<(), LoadError> {
+        let (deployer, functions) = (self.deployer.clone(), self.functions.clone());
+        let publish = move || deployer.publish_shares(&functions, shares, sticky);
+        Ok(tokio::task::spawn_blocking(publish).await??)
     }
 
     async fn shares(
@@ -268,8 +282,7 @@ impl Following {
                 None => deploy(),
             }
         };
-        let deployed = tokio::task::spawn_blocking(deploy).await;
-        Ok(deployed.map_err(|panicked| LoadError::Internal(panicked.to_string()))??)
+        Ok(tokio::task::spawn_blocking(deploy).await??)
     }
 
     /// A revision that is out of traffic and was asked for by number: it is brought up and kept at hand for a while.
@@ -280,8 +293,9 @@ impl Following {
         let record = self.registry.state().function(tenant, function)?.revisions.get(&number)?.clone();
         match self.load(&name, &record).await {
             Ok(snapshot) => {
-                // Its models may have been exchanged while it was brought up.
-                self.deployer.keep(&self.functions, snapshot).ok()
+                // Its models may have been exchanged while it was brought up; a tokenizer is read off the reactor.
+                let (deployer, functions) = (self.deployer.clone(), self.functions.clone());
+                tokio::task::spawn_blocking(move || deployer.keep(&functions, snapshot)).await.ok()?.ok()
             }
             Err(error) => {
                 tracing::warn!(tenant, function, revision = number, "the revision cannot be brought up: {error}");
@@ -345,31 +359,4 @@ fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::registry::{BlobRef, Record};
-
-    #[test]
-    fn a_revision_is_in_traffic_by_number_and_content() {
-        let (tenant, function) = (|| "shop".to_owned(), || "stamp".to_owned());
-        let added = |number: u64, traffic| Change::RevisionAdded {
-            tenant: tenant(),
-            function: function(),
-            number,
-            manifest: BlobRef::of(b"manifest"),
-            component: BlobRef::of(b"component"),
-            digest: format!("digest-{number}"),
-            traffic,
-        };
-        let changes = [added(1, Some(Split::all(1))), added(2, Some(Split::all(2))), added(3, None)];
-        let state = (1..).zip(changes).fold(State::default(), |state, (n, change)| {
-            let (by, mark) = ("operator".to_owned(), n.to_string());
-            state.apply(&Record { n, at_ms: n, by, why: None, mark, change }).unwrap()
-        });
-        let is = |function, number, digest| is_in_traffic(&state, ("shop", function), (number, digest));
-        assert!(is("stamp", 2, "digest-2"));
-        // Out of traffic, of another content, of another function, not there.
-        assert!(!is("stamp", 1, "digest-1") && !is("stamp", 3, "digest-3"));
-        assert!(!is("stamp", 2, "digest-1") && !is("other", 2, "digest-2") && !is("stamp", 9, "digest-9"));
-    }
-}
+mod tests;
