@@ -182,6 +182,7 @@ impl Rooms {
             following: self.following.clone(),
             deployments: self.deployments.clone(),
             max_component_bytes: config.sandbox.max_component_bytes,
+            order_timeout: Duration::from_millis(config.http.header_timeout_ms),
             loopback: config.http.control_listen.ip().is_loopback(),
         });
         [data, control]

@@ -57,13 +57,28 @@ pub(crate) fn run(host: &Host, flags: &LogsFlags) -> Result<(), Stop> {
         Failure::new(Exit::Environment, format!("the log of {} ends here: {error}", flags.name))
             .hint("the host has gone, or the way to it: ask again")
     };
+    let mut end = None;
     while let Some(line) = next(&mut lines).map_err(broken)? {
         show(line.trim(), flags.json)?;
+        end = ended(line.trim()).or(end);
     }
-    if flags.follow {
-        return Err(broken(io::Error::other("the host has closed it")).into());
+    match end.as_deref() {
+        // The key has ended, or may not read it any more: whoever follows would otherwise take silence for peace.
+        Some("forbidden") => {
+            Err(Failure::new(Exit::Request, format!("the log of {} ends here for this key", flags.name))
+                .hint("give one that is valid and may `deploy`: `tenon keys` makes one")
+                .into())
+        }
+        None if flags.follow => Err(broken(io::Error::other("it was cut off")).into()),
+        // All was said that there was to say: a host that goes away, or a function that does, is no failure of the log's.
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// Why the host says that nothing more will come, where this line says so.
+fn ended(line: &str) -> Option<String> {
+    let entry: Value = serde_json::from_str(line).ok()?;
+    (entry["kind"] == "end").then(|| cell(&entry, "code"))
 }
 
 fn next(lines: &mut impl BufRead) -> io::Result<Option<String>> {
@@ -141,6 +156,14 @@ mod tests {
         let bare = anstream::adapter::strip_str(&text(&json!({ "level": "info", "text": "a\nb\n" }))).to_string();
         assert_eq!(bare, "- info  - - a\n    b");
         assert_eq!(backtrace(&json!(["a", "b"])), "a\nb");
+    }
+
+    #[test]
+    fn an_end_says_why() {
+        assert_eq!(ended(r#"{"kind":"end","code":"draining"}"#).as_deref(), Some("draining"));
+        for other in ["", "x", r#"{"kind":"log","code":"draining"}"#, r#"{"text":"end"}"#] {
+            assert_eq!(ended(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -49,6 +49,7 @@ const TABLE: &[Row] = &[
         "load another version that fits, bind the functions elsewhere, or insist with --force: they answer 503 then",
     ),
     ("model-busy", Exit::Capacity, "wait for the other change to end"),
+    ("body-timeout", Exit::Request, "the way to the host is slow: ask again, from nearer if you can"),
     ("body-too-large", Exit::Request, "send less, or raise limits.body_bytes in the function's function.toml"),
     (
         "too-many-rows",
@@ -202,6 +203,7 @@ mod tests {
             (Exit::Request, 401, "unauthenticated"),
             (Exit::Request, 403, "forbidden"),
             (Exit::Request, 404, "function-not-found revision-not-found model-not-found"),
+            (Exit::Request, 408, "body-timeout"),
             (Exit::Request, 409, "model-refused model-in-use"),
             (Exit::Request, 413, "body-too-large too-many-rows"),
             (Exit::Request, 422, "no-documents internal plugin-trap"), // a guest's own words

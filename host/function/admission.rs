@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{AccessError, Call, InferError, InvokeError, Tenant, snapshot::Snapshot};
+use super::{AccessError, Call, InferError, InvokeError, Tenant, line::Line, snapshot::Snapshot};
 use crate::{
     account::{Holder, Place},
     arrivals::Arrival,
@@ -44,6 +44,11 @@ impl Admission {
             retry_after,
             telemetry,
         }
+    }
+
+    /// A place among those of a function that bounds them, waited for as the function says.
+    pub(super) async fn turn(&self, line: &Line, deadline: Instant) -> Result<OwnedSemaphorePermit, InvokeError> {
+        line.enter(deadline).await.inspect_err(|_| self.telemetry.shed("concurrency-limit"))
     }
 
     /// Lets an invocation in: host not draining, a place free, room in the queue of every bound model, its tenant within

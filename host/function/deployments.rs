@@ -4,6 +4,8 @@
 //! Owns the line, the order of the steps, and what is told of each. Refuses to know HTTP and how content is stored. One
 //! at a time, on one thread that stands back: compiling takes seconds of a core, and requests are to notice little.
 
+mod outcome;
+
 use std::{
     collections::VecDeque,
     panic::AssertUnwindSafe,
@@ -13,18 +15,21 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
+pub use outcome::{Deployment, UploadError};
+
+use outcome::{Progress, Refusal, refusal, refused, unchanged, unstored};
+
 use super::{
-    DeployError, Deployer, Runtime, Snapshot,
-    deployer::{self, Prepared, digest},
+    DeployError, Deployer, Manifest, Runtime, Snapshot,
+    deployer::{self, digest},
     following::{Following, told},
     trial::Wrong,
 };
 use crate::{
-    account::{Charge, Kind, OverLimit},
-    registry::{Author, BlobRef, ChangeError, FunctionState, NewRevision, RegistryError, Split},
+    account::{Account, Charge},
+    registry::{Author, BlobRef, FunctionState, NewRevision, Split},
 };
 
 /// Deployments that may wait; each holds its component.
@@ -36,8 +41,6 @@ const REMEMBERED: Duration = Duration::from_secs(3600);
 const TRIAL: Duration = Duration::from_secs(60);
 /// Deployments of one tenant that may wait, so that it does not keep others from theirs.
 const MAX_WAITING_OF_TENANT: usize = 4;
-/// What is said of why one was refused.
-const MAX_DETAIL_BYTES: usize = 8 << 10;
 
 /// What somebody wants to deploy.
 pub struct Upload {
@@ -49,91 +52,24 @@ pub struct Upload {
     pub manifest: String,
     /// The component.
     pub component: Bytes,
+    /// What the two are charged to for as long as they are held.
+    pub charges: [Charge; 2],
     /// Whether it serves everything once it is ready.
     pub promote: bool,
     /// Who deploys, and why.
     pub author: Author,
 }
 
-/// How far a deployment is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Progress {
-    /// Others are before it.
-    Queued,
-    /// Its manifest is held against the models.
-    Checking,
-    /// Its component is compiled and held against the contract.
-    Compiling,
-    /// Its sample cases run.
-    Cases,
-    /// It is written to the registry.
-    Storing,
-    /// It is a revision.
-    Ready,
-    /// It is none.
-    Refused,
-}
-
-/// Why a deployment was refused.
-#[derive(Clone, Debug, Serialize)]
-pub struct Refusal {
-    /// A name for programs.
-    pub code: &'static str,
-    /// What is wrong and where.
-    pub detail: String,
-}
-
-/// A deployment as it is told.
-#[derive(Clone, Debug, Serialize)]
-pub struct Deployment {
-    /// Its name on this host.
-    pub id: String,
-    /// Whose function.
-    pub tenant: String,
-    /// Which function.
-    pub function: String,
-    /// How far it is.
-    pub state: Progress,
-    /// Sample cases that have passed.
-    pub done: usize,
-    /// Sample cases in all.
-    pub total: usize,
-    /// The revision's number.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub revision: Option<u64>,
-    /// The content's digest.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// Whether it serves everything.
-    pub promoted: bool,
-    /// Why it was refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub error: Option<Refusal>,
-    /// How long it took, once it has ended.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub took_ms: Option<u64>,
-}
-
-/// Why an upload was not taken.
-#[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "the messages are the documentation")]
-pub enum UploadError {
-    #[error("too many deployments wait already; come again when some have ended")]
-    Busy,
-    #[error(transparent)]
-    Memory(#[from] OverLimit),
-    #[error("this host is stopping")]
-    Stopping,
-    #[error("{0}")]
-    Name(DeployError),
-}
-
 /// A deployment that waits or is in progress: with its content, which is gone when it ends.
 struct Job {
     upload: Upload,
     told: Arc<Told>,
-    _charge: Charge,
+}
+
+/// What is known of content before it is compiled.
+struct Examined {
+    manifest: Manifest,
+    new: NewRevision,
 }
 
 /// What is told of a deployment, also after its end.
@@ -172,6 +108,12 @@ impl Deployments {
         Arc::new(Self { following, waiting, taken, remembered })
     }
 
+    /// Where an upload's bytes are charged as they come: to the tenant's account.
+    pub fn account(&self, tenant: &str, function: &str) -> Result<Arc<Account>, UploadError> {
+        deployer::names((tenant, function)).map_err(UploadError::Name)?;
+        Ok(self.deployer().tenant(tenant).account.clone())
+    }
+
     /// Takes an upload into the line.
     pub fn begin(&self, upload: Upload) -> Result<Deployment, UploadError> {
         deployer::names((&upload.tenant, &upload.function)).map_err(UploadError::Name)?;
@@ -182,9 +124,6 @@ impl Deployments {
         if lock(&self.remembered).iter().filter(waits).count() >= MAX_WAITING_OF_TENANT {
             return Err(UploadError::Busy);
         }
-        let owner = self.deployer().tenant(&upload.tenant);
-        let bytes = (upload.manifest.len() + upload.component.len()) as u64;
-        let charge = owner.account.charge(Kind::Request, bytes)?;
         let told = Deployment {
             id: uuid::Uuid::now_v7().simple().to_string(),
             tenant: upload.tenant.clone(),
@@ -199,7 +138,7 @@ impl Deployments {
             took_ms: None,
         };
         let told = Arc::new(Told { begun: Instant::now(), deployment: Mutex::new(told) });
-        let job = Arc::new(Job { upload, told: told.clone(), _charge: charge });
+        let job = Arc::new(Job { upload, told: told.clone() });
         self.waiting.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => UploadError::Busy,
             mpsc::error::TrySendError::Closed(_) => UploadError::Stopping,
@@ -269,22 +208,17 @@ impl Deployments {
 
     /// From content to a revision; its number, and whether it serves everything.
     async fn deploy(&self, runtime: &Runtime, job: &Arc<Job>) -> Result<(u64, bool), Refusal> {
-        let upload = &job.upload;
         job.is_at(Progress::Checking);
-        let names = (&*upload.tenant, &*upload.function);
-        let manifest = self.deployer().check(names, &upload.manifest).map_err(|error| refusal(&error))?;
-        let digest = digest(&upload.manifest, &upload.component);
-        job.tell(|told| (told.total, told.digest) = (manifest.cases.len(), Some(digest.clone())));
-        if self.is_known(job, &digest) {
+        let Examined { manifest, new } = self.examine(job).await?;
+        job.tell(|told| (told.total, told.digest) = (manifest.cases.len(), Some(new.digest.clone())));
+        if self.is_known(&new) {
             // The same content again is the same revision, which was tried when it came.
-            return self.store(job, digest).await;
+            return self.store(job, new).await;
         }
-        let new = revision(job, digest.clone());
-        self.following.registry().would_take(&upload.author, &new).map_err(|error| unchanged(&error))?;
+        self.following.registry().would_take(&job.upload.author, &new).map_err(|error| unchanged(&error))?;
         job.is_at(Progress::Compiling);
-        let prepared = self.compile(job).await?;
+        let snapshot = self.compile(job).await?;
         job.is_at(Progress::Cases);
-        let snapshot = self.snapshot(job, &prepared)?;
         let until = tokio::time::Instant::now() + TRIAL;
         for case in &manifest.cases {
             let ran = tokio::time::timeout_at(until, case.run(runtime, &snapshot)).await;
@@ -297,38 +231,49 @@ impl Deployments {
             job.tell(|told| told.done += 1);
         }
         job.is_at(Progress::Storing);
-        self.store(job, digest).await
+        self.store(job, new).await
+    }
+
+    /// Work on a deployment's content where it is compiled: it may read tokenizers, and hashing takes tens of milliseconds.
+    async fn aside<T: Send + 'static>(
+        &self,
+        job: &Arc<Job>,
+        work: impl FnOnce(&Deployer, &Upload) -> Result<T, DeployError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (deployer, aside, job) = (self.deployer().clone(), self.following.aside().clone(), job.clone());
+        let done = tokio::task::spawn_blocking(move || aside.run(|| work(&deployer, &job.upload))).await;
+        done.map_err(|panicked| refused("internal", panicked.to_string()))?.map_err(|error| refusal(&error))
+    }
+
+    async fn examine(&self, job: &Arc<Job>) -> Result<Examined, Refusal> {
+        let examine = |deployer: &Deployer, upload: &Upload| {
+            let manifest = deployer.check((&upload.tenant, &upload.function), &upload.manifest)?;
+            Ok(Examined { manifest, new: revision(upload) })
+        };
+        self.aside(job, examine).await
     }
 
     /// Whether a revision has this content.
-    fn is_known(&self, job: &Job, digest: &str) -> bool {
+    fn is_known(&self, new: &NewRevision) -> bool {
         let state = self.following.registry().state();
-        state.function(&job.upload.tenant, &job.upload.function).is_some_and(|it| it.with_digest(digest).is_some())
-    }
-
-    async fn compile(&self, job: &Arc<Job>) -> Result<Prepared, Refusal> {
-        let (deployer, aside, job) = (self.deployer().clone(), self.following.aside().clone(), job.clone());
-        let compile = move || {
-            let Upload { tenant, function, manifest, component, .. } = &job.upload;
-            aside.run(|| deployer.prepare((tenant, function), manifest, component))
-        };
-        let prepared = tokio::task::spawn_blocking(compile).await;
-        let prepared = prepared.map_err(|panicked| refused("internal", panicked.to_string()))?;
-        prepared.map_err(|error| refusal(&error))
+        state.function(&new.tenant, &new.function).is_some_and(|it| it.with_digest(&new.digest).is_some())
     }
 
     /// What the cases run on: the revision that it would be if nobody else deployed meanwhile.
-    fn snapshot(&self, job: &Job, prepared: &Prepared) -> Result<Snapshot, Refusal> {
-        let state = self.following.registry().state();
-        let number = state.last_number(&job.upload.tenant, &job.upload.function).saturating_add(1);
-        let names = (&*job.upload.tenant, &*job.upload.function, number);
-        self.deployer().snapshot(names, prepared).map_err(|error| refusal(&error))
+    async fn compile(&self, job: &Arc<Job>) -> Result<Snapshot, Refusal> {
+        let registry = self.following.registry().clone();
+        let compile = move |deployer: &Deployer, upload: &Upload| {
+            let Upload { tenant, function, manifest, component, .. } = upload;
+            let prepared = deployer.prepare((tenant, function), manifest, component)?;
+            let number = registry.state().last_number(tenant, function).saturating_add(1);
+            deployer.snapshot((tenant, function, number), &prepared)
+        };
+        self.aside(job, compile).await
     }
 
     /// Writes content, then the record that makes a revision of it.
-    async fn store(&self, job: &Job, digest: String) -> Result<(u64, bool), Refusal> {
+    async fn store(&self, job: &Job, new: NewRevision) -> Result<(u64, bool), Refusal> {
         let (registry, upload) = (self.following.registry(), &job.upload);
-        let new = revision(job, digest);
         registry.would_take(&upload.author, &new).map_err(|error| unchanged(&error))?;
         registry.put_blob(upload.manifest.clone().into()).await.map_err(|error| unstored(&error))?;
         registry.put_blob(upload.component.clone()).await.map_err(|error| unstored(&error))?;
@@ -357,35 +302,14 @@ impl Deployments {
 }
 
 /// What is to be recorded.
-fn revision(job: &Job, digest: String) -> NewRevision {
-    let (tenant, function) = job.name();
-    let (manifest, component) = (BlobRef::of(job.upload.manifest.as_bytes()), BlobRef::of(&job.upload.component));
-    NewRevision { tenant, function, manifest, component, digest }
-}
-
-fn refused(code: &'static str, detail: impl Into<String>) -> Refusal {
-    let mut detail: String = detail.into();
-    detail.truncate(detail.floor_char_boundary(MAX_DETAIL_BYTES));
-    Refusal { code, detail }
-}
-
-fn refusal(error: &DeployError) -> Refusal {
-    let code = match error {
-        DeployError::Name(_) | DeployError::Manifest(_) | DeployError::File { .. } => "manifest",
-        DeployError::Component(_) => "component",
-        DeployError::Model { .. } => "binding",
-        DeployError::NotGranted { .. } => "model-not-granted",
-    };
-    refused(code, error.to_string())
-}
-
-fn unstored(error: &RegistryError) -> Refusal {
-    refused("registry", error.to_string())
-}
-
-fn unchanged(error: &ChangeError) -> Refusal {
-    let code = if let ChangeError::Refused(refused) = error { refused.code } else { "registry" };
-    refused(code, error.to_string())
+fn revision(Upload { tenant, function, manifest, component, .. }: &Upload) -> NewRevision {
+    NewRevision {
+        tenant: tenant.clone(),
+        function: function.clone(),
+        manifest: BlobRef::of(manifest.as_bytes()),
+        component: BlobRef::of(component),
+        digest: digest(manifest, component),
+    }
 }
 
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {

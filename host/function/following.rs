@@ -16,12 +16,13 @@ use std::{
 use futures_util::{StreamExt as _, stream};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
+    task::JoinError,
     time::{Instant, MissedTickBehavior},
 };
 
 use super::{DeployError, Deployer, Functions, LOOK_EVERY, Revision, aside::Aside, snapshot::Snapshot};
 use crate::registry::{
-    Author, Change, FunctionState, HostNote, Refused, Registry, RegistryError, RevisionRecord, Split, State,
+    Author, Change, FunctionState, HostNote, Refused, Registry, RegistryError, RevisionRecord, Split, State, Sticky,
 };
 
 /// Functions that are brought up at once: mostly reading files and copying compiled code.
@@ -55,6 +56,12 @@ pub enum LoadError {
     Deploy(#[from] DeployError),
     #[error("{0}")]
     Internal(String),
+}
+
+impl From<JoinError> for LoadError {
+    fn from(panicked: JoinError) -> Self {
+        Self::Internal(panicked.to_string())
+    }
 }
 
 /// What this host makes of the registry.
@@ -208,10 +215,10 @@ impl Following {
     async fn switch(&self, name: &Name, function: &FunctionState) {
         let Some(split) = &function.traffic else { return };
         let (tenant, short) = (&*name.0, &*name.1);
-        let switched = self
-            .shares(name, function, split)
-            .await
-            .and_then(|shares| Ok(self.deployer.publish_shares(&self.functions, shares, split.sticky.clone())?));
+        let switched = match self.shares(name, function, split).await {
+            Ok(shares) => self.publish(shares, split.sticky.clone()).await,
+            Err(error) => Err(error),
+        };
         match switched {
             Ok(()) => {
                 lock(&self.serving).insert(name.clone(), split.clone());
@@ -229,6 +236,13 @@ impl Following {
                 }
             }
         }
+    }
+
+    /// Off the reactor: where a model has come meanwhile, its tokenizer is read.
+    async fn publish(&self, shares: Vec<(Snapshot, u32)>, sticky: Sticky) -> Result<(), LoadError> {
+        let (deployer, functions) = (self.deployer.clone(), self.functions.clone());
+        let publish = move || deployer.publish_shares(&functions, shares, sticky);
+        Ok(tokio::task::spawn_blocking(publish).await??)
     }
 
     async fn shares(
@@ -269,8 +283,7 @@ impl Following {
                 None => deploy(),
             }
         };
-        let deployed = tokio::task::spawn_blocking(deploy).await;
-        Ok(deployed.map_err(|panicked| LoadError::Internal(panicked.to_string()))??)
+        Ok(tokio::task::spawn_blocking(deploy).await??)
     }
 
     /// A revision that is out of traffic and was asked for by number: it is brought up and kept at hand for a while.
@@ -281,8 +294,9 @@ impl Following {
         let record = self.registry.state().function(tenant, function)?.revisions.get(&number)?.clone();
         match self.load(&name, &record).await {
             Ok(snapshot) => {
-                // Its models may have been exchanged while it was brought up.
-                self.deployer.keep(&self.functions, snapshot).ok()
+                // Its models may have been exchanged while it was brought up; a tokenizer is read off the reactor.
+                let (deployer, functions) = (self.deployer.clone(), self.functions.clone());
+                tokio::task::spawn_blocking(move || deployer.keep(&functions, snapshot)).await.ok()?.ok()
             }
             Err(error) => {
                 tracing::warn!(tenant, function, revision = number, "the revision cannot be brought up: {error}");
@@ -304,9 +318,7 @@ impl Following {
         let (tenant, function, revision) = (&*suspected.tenant, &*suspected.function, suspected.number);
         let author = Author { by: "host".into(), why: None };
         let change = self.registry.change(author, |state: &State| {
-            let found = state.function(tenant, function);
-            let serves = found.and_then(|it| it.traffic.as_ref()).is_some_and(|split| split.names(revision));
-            if !serves {
+            if !is_in_traffic(state, (tenant, function), (revision, &suspected.digest)) {
                 return Err(Refused::conflict("it is out of traffic already"));
             }
             Ok(Change::quarantined(tenant, function, revision, &reason))
@@ -330,6 +342,14 @@ impl Following {
     }
 }
 
+/// Whether a revision serves. Its number alone does not say so: what is in the registry may be another content than what
+/// was brought up here, as a folder's is, and that one has trapped nowhere.
+fn is_in_traffic(state: &State, (tenant, function): (&str, &str), (number, digest): (u64, &str)) -> bool {
+    let Some(found) = state.function(tenant, function) else { return false };
+    let same = found.revisions.get(&number).is_some_and(|revision| revision.digest == digest);
+    same && found.traffic.as_ref().is_some_and(|split| split.names(number))
+}
+
 /// Waits until the host stops; a host that is gone has stopped too.
 pub(super) async fn told(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
@@ -338,3 +358,6 @@ pub(super) async fn told(stop: &mut watch::Receiver<bool>) {
 fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

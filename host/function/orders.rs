@@ -148,9 +148,7 @@ impl Orders {
         author: Author,
     ) -> Result<MadeKey, OrderError> {
         let old = self.key(tenant, id)?;
-        // As long as the old one had from its beginning.
-        let lasts = old.expires_ms.map(|expires| Duration::from_millis(expires.saturating_sub(old.created_ms)));
-        let made = made(tenant, &old.name, old.scopes, lasts)?;
+        let made = made(tenant, &old.name, old.scopes, old.made_for_ms().map(Duration::from_millis))?;
         let old_expires_ms = made.record.created_ms.saturating_add(grace.as_millis() as u64);
         let change =
             |_: &State| Ok(Change::KeyRotated { old: id.to_owned(), old_expires_ms, key: made.record.clone() });
@@ -235,6 +233,7 @@ fn made(tenant: Option<&str>, name: &str, scopes: Scopes, expires_in: Option<Dur
         scopes,
         created_ms,
         expires_ms: expires_in.map(|lasts| created_ms.saturating_add(lasts.as_millis() as u64)),
+        replaced: None,
     };
     Ok(MadeKey { record, text: key.text })
 }

@@ -297,7 +297,7 @@ impl Runtime {
         let body_bytes = snapshot.revision.owner.body_bytes(limits.body_bytes);
         body::check_announced(&body, body_bytes)?;
         let turn = match &snapshot.revision.line {
-            Some(line) => Some(line.enter(deadline).await?),
+            Some(line) => Some(self.admission.turn(line, deadline).await?),
             None => None,
         };
         let invocation = self.admission.admit(&call, snapshot, (deadline, turn), ending.record())?;

@@ -1,6 +1,9 @@
 //! The control plane: where operators come in. Always a token; browsers are kept out by `Host` and `Origin`.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Extension, Json, Router,
@@ -38,6 +41,8 @@ pub(super) struct Control {
     pub(super) overview: Overview,
     pub(super) deployments: Arc<Deployments>,
     pub(super) max_component_bytes: usize,
+    /// What the body of an order may take, from its head on.
+    pub(super) order_timeout: Duration,
     /// Uploads that are read at once: each holds its component.
     pub(super) uploads: Semaphore,
     pub(super) followers: Arc<Followers>,
@@ -55,6 +60,8 @@ pub struct Parts {
     pub deployments: Arc<Deployments>,
     /// The largest component that is read.
     pub max_component_bytes: u64,
+    /// What the body of an order may take, from its head on.
+    pub order_timeout: Duration,
     /// Whether it listens on loopback only, where a foreign `Host` is a browser that somebody's name server led here.
     pub loopback: bool,
 }
@@ -76,7 +83,7 @@ const MAX_UPLOADS: usize = 8;
 
 /// Routes of the control plane.
 pub fn router(parts: Parts) -> Router {
-    let Parts { runtime, telemetry, following, deployments, max_component_bytes, loopback } = parts;
+    let Parts { runtime, telemetry, following, deployments, max_component_bytes, order_timeout, loopback } = parts;
     let max_component_bytes = usize::try_from(max_component_bytes).unwrap_or(usize::MAX);
     let control = Arc::new(Control {
         runtime,
@@ -87,6 +94,7 @@ pub fn router(parts: Parts) -> Router {
         overview: Overview::new(following),
         deployments,
         max_component_bytes,
+        order_timeout,
         uploads: Semaphore::new(MAX_UPLOADS),
         followers: Arc::default(),
     });
@@ -146,10 +154,10 @@ fn of_tenants() -> Routes<Arc<Control>> {
         .post(&below("keys"), tenants::make_key)
         .delete(&below("keys/{id}"), tenants::revoke_key)
         .post(&below("keys/{id}/rotate"), tenants::rotate_key)
-        .get("/admin/v1/keys", tenants::own_keys)
-        .post("/admin/v1/keys", tenants::make_own_key)
-        .delete("/admin/v1/keys/{id}", tenants::revoke_own_key)
-        .post("/admin/v1/keys/{id}/rotate", tenants::rotate_own_key)
+        .get("/admin/v1/keys", tenants::keys)
+        .post("/admin/v1/keys", tenants::make_key)
+        .delete("/admin/v1/keys/{id}", tenants::revoke_key)
+        .post("/admin/v1/keys/{id}/rotate", tenants::rotate_key)
 }
 
 /// Before anything else is told, even whether a path exists.

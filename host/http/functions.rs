@@ -3,10 +3,8 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension,
-    body::Body,
-    extract::{Path, RawQuery, State, rejection::PathRejection},
-    http::{Response, StatusCode},
+    extract::{RawQuery, State},
+    http::StatusCode,
     response::IntoResponse as _,
 };
 use serde::{Deserialize, Serialize};
@@ -14,21 +12,21 @@ use serde_json::json;
 
 use super::{
     control::Control,
-    handle::Head,
-    orders::{Answer, answered, author, document, order, refused},
+    orders::{Answer, Asks, Order, document},
     problem::Problem,
 };
-use crate::{
-    access::Caller,
-    registry::{Share, Split, Sticky},
-};
+use crate::registry::{Share, Split, Sticky};
 
 /// Events that are told at most, and unless somebody asks otherwise.
 const MOST_EVENTS: usize = 100;
 const EVENTS: usize = 50;
 
 /// A function's name in a path.
-pub(super) type Name = Result<Path<(String, String)>, PathRejection>;
+#[derive(Clone, Deserialize)]
+pub(super) struct Name {
+    pub(super) tenant: String,
+    pub(super) function: String,
+}
 
 /// Which revisions are to serve.
 #[derive(Default, Deserialize)]
@@ -55,73 +53,47 @@ struct Told {
     n: u64,
 }
 
-pub(super) fn named(name: Name, head: &Head) -> Result<(String, String), Box<Problem>> {
-    let Path(name) =
-        name.map_err(|rejection| Box::new(Problem::new("bad-request", rejection.body_text(), &head.id)))?;
-    Ok(name)
-}
+impl Asks<Name> {
+    fn pair(&self) -> (&str, &str) {
+        (&self.names.tenant, &self.names.function)
+    }
 
-pub(super) fn not_found(tenant: &str, function: &str, head: &Head) -> Box<Problem> {
-    let detail = format!("there is no function `{tenant}/{function}` in the registry");
-    Box::new(Problem::new("function-not-found", detail, &head.id))
-}
-
-/// All functions.
-pub(super) async fn all(State(control): State<Arc<Control>>) -> Response<Body> {
-    answered(document(&json!({ "functions": control.overview.functions(None) })))
-}
-
-/// Those of a tenant.
-pub(super) async fn of_tenant(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    tenant: Result<Path<String>, PathRejection>,
-) -> Response<Body> {
-    match tenant {
-        Ok(Path(tenant)) => answered(document(&json!({ "functions": control.overview.functions(Some(&tenant)) }))),
-        Err(rejection) => Problem::new("bad-request", rejection.body_text(), &head.id).into_response(),
+    /// What is known of the function, or that nothing is.
+    pub(super) fn found<T>(&self, found: Option<T>) -> Result<T, Box<Problem>> {
+        let (tenant, function) = self.pair();
+        let detail = || format!("there is no function `{tenant}/{function}` in the registry");
+        found.ok_or_else(|| self.problem("function-not-found", detail()))
     }
 }
 
+/// All functions.
+pub(super) async fn all(State(control): State<Arc<Control>>) -> Answer {
+    document(&json!({ "functions": control.overview.functions(None) }))
+}
+
+/// Those of a tenant.
+pub(super) async fn of_tenant(asks: Asks<String>) -> Answer {
+    document(&json!({ "functions": asks.control.overview.functions(Some(&asks.names)) }))
+}
+
 /// One of them.
-pub(super) async fn one(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    name: Name,
-) -> Response<Body> {
-    answered(named(name, &head).and_then(|(tenant, function)| {
-        let found = control.overview.function(&tenant, &function);
-        document(&found.ok_or_else(|| not_found(&tenant, &function, &head))?)
-    }))
+pub(super) async fn one(asks: Asks<Name>) -> Answer {
+    let (tenant, function) = asks.pair();
+    document(&asks.found(asks.control.overview.function(tenant, function))?)
 }
 
 /// Its revisions.
-pub(super) async fn revisions(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    name: Name,
-) -> Response<Body> {
-    answered(named(name, &head).and_then(|(tenant, function)| {
-        let found = control.overview.revisions(&tenant, &function);
-        document(&json!({ "revisions": found.ok_or_else(|| not_found(&tenant, &function, &head))? }))
-    }))
+pub(super) async fn revisions(asks: Asks<Name>) -> Answer {
+    let (tenant, function) = asks.pair();
+    document(&json!({ "revisions": asks.found(asks.control.overview.revisions(tenant, function))? }))
 }
 
 /// What happened to it.
-pub(super) async fn history(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    name: Name,
-    RawQuery(query): RawQuery,
-) -> Response<Body> {
-    answered(named(name, &head).and_then(|(tenant, function)| {
-        let limit = match number(query.as_deref(), "limit") {
-            Ok(limit) => limit.unwrap_or(EVENTS).min(MOST_EVENTS),
-            Err(detail) => return Err(Box::new(Problem::new("bad-request", detail, &head.id))),
-        };
-        let found = control.overview.history(&tenant, &function, limit);
-        document(&json!({ "events": found.ok_or_else(|| not_found(&tenant, &function, &head))? }))
-    }))
+pub(super) async fn history(asks: Asks<Name>, RawQuery(query): RawQuery) -> Answer {
+    let limit = number(query.as_deref(), "limit").map_err(|detail| asks.problem("bad-request", detail))?;
+    let (tenant, function) = asks.pair();
+    let found = asks.control.overview.history(tenant, function, limit.unwrap_or(EVENTS).min(MOST_EVENTS));
+    document(&json!({ "events": asks.found(found)? }))
 }
 
 /// A number in a query.
@@ -132,83 +104,36 @@ pub(super) fn number(query: Option<&str>, wanted: &str) -> Result<Option<usize>,
 }
 
 /// Where its traffic goes.
-pub(super) async fn traffic(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    name: Name,
-) -> Response<Body> {
-    answered(named(name, &head).and_then(|(tenant, function)| told(&control, &tenant, &function, &head)))
-}
-
-fn told(control: &Control, tenant: &str, function: &str, head: &Head) -> Answer {
-    let found = control.overview.traffic(tenant, function);
-    let (split, n) = found.ok_or_else(|| not_found(tenant, function, head))?;
+pub(super) async fn traffic(asks: Asks<Name>) -> Answer {
+    let (tenant, function) = asks.pair();
+    let (split, n) = asks.found(asks.control.overview.traffic(tenant, function))?;
     document(&Told { split, n })
 }
 
 /// Sends its traffic to these revisions.
-pub(super) async fn set_traffic(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    Extension(caller): Extension<Caller>,
-    name: Name,
-    body: Body,
-) -> Response<Body> {
-    let set = async || {
-        let (tenant, function) = named(name, &head)?;
-        let Traffic { shares, sticky, why, force } = order(body, &head).await?;
-        let (split, author) = (Split { shares, sticky }, author(&caller, why));
-        let changed = control.orders.set_traffic((&tenant, &function), split, force, author).await;
-        changed.map_err(|error| refused(&error, &head))?;
-        told(&control, &tenant, &function, &head)
-    };
-    answered(set().await)
+pub(super) async fn set_traffic(asks: Asks<Name>, Order(order): Order<Traffic>) -> Answer {
+    let Traffic { shares, sticky, why, force } = order;
+    let split = Split { shares, sticky };
+    asks.done(asks.control.orders.set_traffic(asks.pair(), split, force, asks.author(why)).await)?;
+    traffic(asks).await
 }
 
 /// Back to what served before.
-pub(super) async fn roll_back(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    Extension(caller): Extension<Caller>,
-    name: Name,
-    body: Body,
-) -> Response<Body> {
-    let back = async || {
-        let (tenant, function) = named(name, &head)?;
-        let Why { why } = order(body, &head).await?;
-        let changed = control.orders.roll_back((&tenant, &function), author(&caller, why)).await;
-        changed.map_err(|error| refused(&error, &head))?;
-        told(&control, &tenant, &function, &head)
-    };
-    answered(back().await)
+pub(super) async fn roll_back(asks: Asks<Name>, Order(Why { why }): Order<Why>) -> Answer {
+    asks.done(asks.control.orders.roll_back(asks.pair(), asks.author(why)).await)?;
+    traffic(asks).await
 }
 
 /// Takes it away.
-pub(super) async fn remove(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    Extension(caller): Extension<Caller>,
-    name: Name,
-    body: Body,
-) -> Response<Body> {
-    let remove = async || {
-        let (tenant, function) = named(name, &head)?;
-        let Why { why } = order(body, &head).await?;
-        let removed = control.orders.remove_function((&tenant, &function), author(&caller, why)).await;
-        removed.map_err(|error| refused(&error, &head))?;
-        Ok(StatusCode::NO_CONTENT.into_response())
-    };
-    answered(remove().await)
+pub(super) async fn remove(asks: Asks<Name>, Order(Why { why }): Order<Why>) -> Answer {
+    asks.done(asks.control.orders.remove_function(asks.pair(), asks.author(why)).await)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// The hosts that follow the registry.
-pub(super) async fn hosts(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    Extension(caller): Extension<Caller>,
-) -> Response<Body> {
-    match control.overview.hosts(caller.tenant()).await {
-        Ok(hosts) => answered(document(&json!({ "hosts": hosts }))),
-        Err(error) => Problem::new("registry-unavailable", error.to_string(), &head.id).into_response(),
+pub(super) async fn hosts(asks: Asks<()>) -> Answer {
+    match asks.control.overview.hosts(asks.caller.tenant()).await {
+        Ok(hosts) => document(&json!({ "hosts": hosts })),
+        Err(error) => Err(asks.problem("registry-unavailable", error.to_string())),
     }
 }

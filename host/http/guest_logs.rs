@@ -12,10 +12,8 @@ use std::{
 };
 
 use axum::{
-    Extension,
     body::{Body, Bytes},
-    extract::State,
-    http::{Method, Request, Response, header},
+    http::{Method, Request, header},
     response::IntoResponse as _,
 };
 use futures_util::{Stream, stream::unfold};
@@ -24,17 +22,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{
     control::Control,
-    functions::{Name, named, not_found},
-    handle::Head,
+    functions::Name,
     incoming,
-    orders::answered,
+    orders::{Answer, Asks},
     permits::{bearer, permits},
-    problem::Problem,
 };
-use crate::{
-    access::Caller,
-    telemetry::{Passage, Reader},
-};
+use crate::telemetry::{Passage, Reader};
 
 /// Lines that are told unless somebody asks otherwise.
 const TAIL: usize = 100;
@@ -104,34 +97,22 @@ impl Drop for Place {
 }
 
 /// A function's log.
-pub(super) async fn logs(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    Extension(caller): Extension<Caller>,
-    name: Name,
-    request: Request<Body>,
-) -> Response<Body> {
-    let read = || {
-        let (tenant, function) = named(name, &head)?;
-        let (tail, follow) =
-            asked(request.uri().query()).map_err(|detail| Box::new(Problem::new("bad-request", detail, &head.id)))?;
-        let logs = control.guest_logs();
-        let log = match logs.find(&tenant, &function) {
-            Some(log) => log,
-            None if control.overview.knows(&tenant, &function) => logs.of(&tenant, &function),
-            None => return Err(not_found(&tenant, &function, &head)),
-        };
-        let place = follow.then(|| control.followers.place(caller.tenant())).transpose().map_err(|detail| {
-            let mut problem = Problem::new("too-many-followers", detail, &head.id);
-            problem.comes_again();
-            Box::new(problem)
-        })?;
-        let follow = place.map(|place| Follow::new(&control, &request, place));
-        let body = Body::from_stream(lines(log.read(tail, follow.is_some()), follow, BEAT));
-        let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
-        Ok((headers, body).into_response())
-    };
-    answered(read())
+pub(super) async fn logs(asks: Asks<Name>, request: Request<Body>) -> Answer {
+    let (tail, follow) = asked(request.uri().query()).map_err(|detail| asks.problem("bad-request", detail))?;
+    let (control, Name { tenant, function }) = (&asks.control, &asks.names);
+    let logs = control.guest_logs();
+    // Whoever deploys may read why a case failed, although there is no function yet.
+    let known = || control.overview.knows(tenant, function).then(|| logs.of(tenant, function));
+    let log = asks.found(logs.find(tenant, function).or_else(known))?;
+    let place = follow.then(|| control.followers.place(asks.caller.tenant())).transpose().map_err(|detail| {
+        let mut problem = asks.problem("too-many-followers", detail);
+        problem.comes_again();
+        problem
+    })?;
+    let follow = place.map(|place| Follow::new(control, &request, place));
+    let body = Body::from_stream(lines(log.read(tail, follow.is_some()), follow, BEAT));
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, body).into_response())
 }
 
 /// How many lines are wanted, and whether new ones.
@@ -154,6 +135,30 @@ fn asked(query: Option<&str>) -> Result<(usize, bool), String> {
         }
     }
     Ok((tail.unwrap_or(TAIL), follow.unwrap_or(false)))
+}
+
+/// Why there is nothing more to follow. It is the last line: a reader who is told nothing was cut off.
+#[derive(Clone, Copy)]
+enum End {
+    Host,
+    Function,
+    Key,
+}
+
+impl End {
+    /// For people, and the code of the error that a new question would get here.
+    fn told(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Host => ("this host is going away: its guests say nothing more", "draining"),
+            Self::Function => ("the function is gone, and its log with it", "function-not-found"),
+            Self::Key => ("the key or token is not valid any more, or may not read this log", "forbidden"),
+        }
+    }
+
+    fn line(self) -> Bytes {
+        let (text, code) = self.told();
+        own(json!({ "level": "warn", "kind": "end", "text": text, "code": code })).into()
+    }
 }
 
 /// What a reader has that stays.
@@ -186,24 +191,29 @@ struct Sending {
     sent: Option<Instant>,
     asked: Instant,
     beat: Duration,
+    /// No guest says anything any more.
     over: bool,
+    ended: bool,
 }
 
 fn lines(reader: Reader, follow: Option<Follow>, beat: Duration) -> impl Stream<Item = Result<Bytes, Infallible>> {
-    let sending = Sending { reader, follow, sent: None, asked: Instant::now(), beat, over: false };
+    let sending = Sending { reader, follow, sent: None, asked: Instant::now(), beat, over: false, ended: false };
     unfold(sending, async |mut sending| Some((Ok(sending.piece().await?), sending)))
 }
 
 impl Sending {
     /// The next piece, as soon as there is one; none where nothing more will come.
     async fn piece(&mut self) -> Option<Bytes> {
+        if self.ended {
+            return None;
+        }
         loop {
             if let Some(follow) = &self.follow
                 && self.asked.elapsed() >= self.beat
             {
                 self.asked = Instant::now();
                 if !(follow.may)() {
-                    return None;
+                    return Some(self.end(End::Key));
                 }
             }
             let passage = self.reader.take(PIECE_BYTES);
@@ -211,7 +221,10 @@ impl Sending {
                 self.sent = Some(Instant::now());
                 return Some(written(&passage));
             }
-            let follow = self.follow.as_mut().filter(|_| !passage.last && !self.over)?;
+            if self.follow.is_some() && (passage.last || self.over) {
+                return Some(self.end(if passage.last { End::Function } else { End::Host }));
+            }
+            let follow = self.follow.as_mut()?;
             // The first one is sent at once, so that the caller knows that it follows.
             let Some(sent) = self.sent else { return Some(self.beat()) };
             tokio::select! {
@@ -226,6 +239,11 @@ impl Sending {
         }
     }
 
+    fn end(&mut self, why: End) -> Bytes {
+        self.ended = true;
+        why.line()
+    }
+
     fn beat(&mut self) -> Bytes {
         self.sent = Some(Instant::now());
         Bytes::from_static(b"\n")
@@ -236,12 +254,8 @@ impl Sending {
 fn written(passage: &Passage) -> Bytes {
     let mut bytes = Vec::new();
     if passage.missed > 0 {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let text = format!("{} lines were missed", passage.missed);
-        let missed = json!({ "at_ms": at.as_millis() as u64, "level": "warn", "invocation": null, "revision": null,
-            "kind": "missed", "text": text });
-        bytes.extend_from_slice(missed.to_string().as_bytes());
-        bytes.push(b'\n');
+        bytes = own(json!({ "level": "warn", "kind": "missed", "text": text }));
     }
     for line in &passage.lines {
         // Writing to memory does not fail, and a line has only texts and numbers.
@@ -250,6 +264,16 @@ fn written(passage: &Passage) -> Bytes {
         }
     }
     bytes.into()
+}
+
+/// A line of the host's own, which concerns no invocation.
+fn own(mut line: serde_json::Value) -> Vec<u8> {
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    line["at_ms"] = json!(at.as_millis() as u64);
+    for none in ["invocation", "revision"] {
+        line[none] = json!(null);
+    }
+    format!("{line}\n").into_bytes()
 }
 
 #[cfg(test)]

@@ -5,21 +5,16 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Extension, Json,
-    body::{Body, to_bytes},
-    extract::{Path, State, rejection::PathRejection},
-    http::Response,
-    response::IntoResponse as _,
-};
-use serde::{Deserialize, de::DeserializeOwned};
+use axum::extract::State;
+use serde::Deserialize;
 use serde_json::json;
 
-use super::{control::Control, handle::Head, problem::Problem};
+use super::{
+    control::Control,
+    orders::{Answer, Asks, Order, document},
+    problem::Problem,
+};
 use crate::function::{ModelError, ModelListing};
-
-/// An order has two short keys.
-const MAX_ORDER_BYTES: usize = 4096;
 
 /// Which version to load; all that are there, unless stated.
 #[derive(Default, Deserialize)]
@@ -37,61 +32,22 @@ pub(super) struct Unload {
     force: bool,
 }
 
-type Name = Result<Path<String>, PathRejection>;
-
 /// All models, with everything that is known of them.
-pub(super) async fn list(State(control): State<Arc<Control>>) -> Response<Body> {
-    Json(json!({ "models": control.runtime().models_in_whole() })).into_response()
+pub(super) async fn list(State(control): State<Arc<Control>>) -> Answer {
+    document(&json!({ "models": control.runtime().models_in_whole() }))
 }
 
 /// Brings a model to what the repository says.
-pub(super) async fn load(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    name: Name,
-    body: Body,
-) -> Response<Body> {
-    match order::<Load>(name, body, &head).await {
-        Ok((name, order)) => answer(control.runtime().load_model(&name, order.version).await, &head),
-        Err(problem) => problem.into_response(),
-    }
+pub(super) async fn load(asks: Asks<String>, Order(Load { version }): Order<Load>) -> Answer {
+    told(&asks, asks.control.runtime().load_model(&asks.names, version).await)
 }
 
 /// Takes a model out of service.
-pub(super) async fn unload(
-    State(control): State<Arc<Control>>,
-    Extension(head): Extension<Head>,
-    name: Name,
-    body: Body,
-) -> Response<Body> {
-    match order::<Unload>(name, body, &head).await {
-        Ok((name, Unload { version, force })) => {
-            answer(control.runtime().unload_model(&name, version, force).await, &head)
-        }
-        Err(problem) => problem.into_response(),
-    }
+pub(super) async fn unload(asks: Asks<String>, Order(Unload { version, force }): Order<Unload>) -> Answer {
+    told(&asks, asks.control.runtime().unload_model(&asks.names, version, force).await)
 }
 
-/// The model's name and the order; nothing at all orders everything.
-async fn order<T: DeserializeOwned + Default>(
-    name: Name,
-    body: Body,
-    head: &Head,
-) -> Result<(String, T), Box<Problem>> {
-    let bad = |detail: String| Box::new(Problem::new("bad-request", detail, &head.id));
-    let Path(name) = name.map_err(|rejection| bad(rejection.body_text()))?;
-    let body = to_bytes(body, MAX_ORDER_BYTES).await;
-    let body = body.map_err(|error| bad(format!("the body (at most {MAX_ORDER_BYTES} bytes): {error}")))?;
-    if body.trim_ascii().is_empty() {
-        return Ok((name, T::default()));
-    }
-    let order = serde_json::from_slice(&body).map_err(|error| bad(format!("the body: {error}")))?;
-    Ok((name, order))
-}
-
-fn answer(changed: Result<Vec<ModelListing>, ModelError>, head: &Head) -> Response<Body> {
-    match changed {
-        Ok(models) => Json(json!({ "models": models })).into_response(),
-        Err(error) => Problem::of_change(&error, &head.id).into_response(),
-    }
+fn told(asks: &Asks<String>, changed: Result<Vec<ModelListing>, ModelError>) -> Answer {
+    let models = changed.map_err(|error| Box::new(Problem::of_change(&error, &asks.head.id)))?;
+    document(&json!({ "models": models }))
 }

@@ -28,6 +28,7 @@ pub(super) fn permits(caller: &Caller, method: &Method, path: &str) -> bool {
         ["admin", "v1", "tenants", tenant] => {
             method == Method::GET && (caller.may_for(tenant, Scope::Deploy) || caller.may_for(tenant, Scope::Admin))
         }
+        // Keys of any scope, its own among them or not: who manages a tenant's keys decides who may what there.
         ["admin", "v1", "tenants", tenant, "keys", ..] => caller.may_for(tenant, Scope::Admin),
         _ => false,
     }

@@ -31,7 +31,7 @@ pub(super) struct Problem {
 }
 
 /// Codes with status and title, in the order of DESIGN section 8.
-pub(super) const TABLE: [(&str, u16, &str); 42] = [
+pub(super) const TABLE: [(&str, u16, &str); 43] = [
     ("bad-request", 400, "The request is malformed"),
     ("unauthenticated", 401, "A token is needed"),
     ("forbidden", 403, "This is not allowed"),
@@ -43,6 +43,7 @@ pub(super) const TABLE: [(&str, u16, &str); 42] = [
     ("key-not-found", 404, "There is no such key"),
     ("deployment-not-found", 404, "There is no such deployment"),
     ("method-not-allowed", 405, "The method is not allowed here"),
+    ("body-timeout", 408, "The body did not come in time"),
     ("conflict", 409, "Things do not stand that way"),
     ("quota", 409, "The tenant may have no more"),
     ("model-refused", 409, "The models were not changed"),

@@ -73,8 +73,6 @@ pub enum Change {
     KeyAdded { key: KeyRecord },
     /// A key ends now.
     KeyRevoked { id: String },
-    /// A key ends at a time.
-    KeyExpires { id: String, at_ms: u64 },
     /// A new key in an old one's place, which goes on until a time.
     KeyRotated { old: String, old_expires_ms: u64, key: KeyRecord },
     /// A new revision; with `traffic`, promoted in the same step.
@@ -105,12 +103,11 @@ pub enum Change {
 }
 
 /// The kinds this host knows.
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 10] = [
     "tenant-set",
     "tenant-removed",
     "key-added",
     "key-revoked",
-    "key-expires",
     "key-rotated",
     "revision-added",
     "traffic-set",
@@ -136,7 +133,7 @@ impl Change {
             }
             Self::TenantRemoved { tenant } => bounds::name("tenant", tenant),
             Self::KeyAdded { key } => key.validate(),
-            Self::KeyRevoked { id } | Self::KeyExpires { id, .. } => bounds::name("key", id),
+            Self::KeyRevoked { id } => bounds::name("key", id),
             Self::KeyRotated { old, key, .. } => {
                 bounds::name("key", old)?;
                 key.validate()

@@ -40,7 +40,7 @@ pub use change::{Author, BlobRef, Change, Record};
 pub use config::{Config, S3Config};
 pub use error::{CONFLICT, ChangeError, INVALID, NOT_FOUND, QUOTA, Refused, RegistryError};
 pub use hosts::{HostNote, HostStatus};
-pub use key::KeyRecord;
+pub use key::{KeyRecord, Replaced};
 pub use settings::{TenantLimits, TenantSettings};
 pub use split::{Share, Split, Sticky};
 pub use state::{Event, FunctionState, RevisionRecord, State, TenantFunctions, TenantState};
@@ -51,8 +51,6 @@ use store::Store;
 
 /// Records folded in before they are published.
 const BATCH: usize = 256;
-/// Records given at once to whoever asks for history.
-const HISTORY: usize = 1000;
 /// Changes wait for each other within a host; after so long the store must be failing.
 const TURN: Duration = Duration::from_secs(30);
 /// Bytes of a host's id: new with every start.
@@ -114,11 +112,6 @@ impl Registry {
     pub async fn catch_up(&self) -> Result<u64, RegistryError> {
         let turn = self.turn().await?;
         self.read_on(&turn).await
-    }
-
-    /// The records after `after`, at most `limit` and never more than 1,000, from the store.
-    pub async fn records(&self, after: u64, limit: usize) -> Result<Vec<Record>, RegistryError> {
-        log::read_from(&self.store, after.saturating_add(1), limit.min(HISTORY)).await
     }
 
     async fn turn(&self) -> Result<MutexGuard<'_, ()>, RegistryError> {

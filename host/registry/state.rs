@@ -114,7 +114,6 @@ impl State {
             Change::TenantRemoved { tenant } => self.remove_tenant(tenant)?,
             Change::KeyAdded { key } => self.add_key(key, record.at_ms)?,
             Change::KeyRevoked { id } => self.revoke_key(id, record.at_ms)?,
-            Change::KeyExpires { id, at_ms } => self.expire_key(id, *at_ms, record.at_ms)?,
             Change::KeyRotated { old, old_expires_ms, key } => {
                 self.rotate_key(old, *old_expires_ms, key, record.at_ms)?;
             }

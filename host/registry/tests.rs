@@ -62,13 +62,13 @@ async fn what_is_changed_is_there_for_who_opens_later() {
     assert_eq!((added.number, added.existed, added.state.n), (1, false, 2));
     let later = open(folder.path()).await;
     assert_eq!(*later.state(), *registry.state());
-    let records = later.records(0, 10).await.unwrap();
+    let records = log::read_from(&later.store, 1, 10).await.unwrap();
     assert_eq!(
         records.iter().map(|record| (record.n, &record.by[..])).collect::<Vec<_>>(),
         [(1, "key_a"), (2, "operator")]
     );
     assert_eq!(records[0].why.as_ref().unwrap().len(), 512);
-    assert_eq!(later.records(1, 10).await.unwrap().len(), 1);
+    assert_eq!(log::read_from(&later.store, 2, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn a_change_that_does_not_fit_leaves_no_record() {
     ] {
         assert!(matches!(refused, Err(ChangeError::Refused(refused)) if refused.code == code), "{code}");
     }
-    assert_eq!(registry.records(0, 10).await.unwrap(), []);
+    assert_eq!(log::read_from(&registry.store, 1, 10).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -2,8 +2,8 @@
 //!
 //! Owns the files, the key that marks them as this host's own, and how much they may take. Refuses to know what a
 //! component is for. Machine code is trusted completely by whoever runs it, so every file carries a keyed BLAKE3 of its
-//! content under a key that only the host's user can read, and a file that was changed, cut short or brought from another
-//! host is compiled anew. It is read into memory before it is judged: what is mapped could still change, or be cut short,
+//! name and content under a key that only the host's user can read, and a file that was changed, cut short, put in the place
+//! of another or brought from another host is compiled anew. It is read into memory before it is judged: what is mapped could still change, or be cut short,
 //! behind the judge's back.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Mutex,
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use wasmtime::{Engine, component::Component};
@@ -23,6 +23,10 @@ const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;
 /// What files of this cache end with.
 const SUFFIX: &str = "compiled";
+/// What files end with until they are whole.
+const PARTIAL: &str = "-partial";
+/// How old one of these must be to be nobody's: in a handover another host still writes to this folder.
+const PARTIAL_AGE: Duration = Duration::from_secs(600);
 /// The largest compiled component that is kept: some ten times the largest component.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 /// What all of them may take together; beyond it, those that were used longest ago go.
@@ -52,6 +56,7 @@ impl Compiled {
         let path = folder.join(KEY_FILE);
         let failed = |source| CompiledError::File { path: path.clone(), source };
         fs::create_dir_all(folder).map_err(failed)?;
+        clear_partial(folder).map_err(failed)?;
         let kept = fs::metadata(&path).is_ok_and(|meta| meta.permissions().mode() & 0o077 == 0);
         let key = fs::read(&path).ok().filter(|_| kept).and_then(|bytes| bytes.try_into().ok());
         let key = match key {
@@ -80,8 +85,8 @@ impl Compiled {
     /// Keeps what `wasm` was compiled to. Nothing depends on it: the next start is slower without.
     pub(super) fn keep(&self, engine: &Engine, wasm: &[u8], component: &Component) {
         let kept = component.serialize().map_err(io::Error::other).and_then(|code| {
-            let mark = blake3::keyed_hash(&self.key, &code);
-            put(&self.path(engine, wasm), &[&code, mark.as_bytes()])?;
+            let path = self.path(engine, wasm);
+            put(&path, &[&code, self.mark(&path, &code).as_bytes()])?;
             self.clear()
         });
         if let Err(error) = kept {
@@ -98,6 +103,15 @@ impl Compiled {
         self.folder.join(format!("{wasm}-{engine:016x}.{SUFFIX}"))
     }
 
+    /// What only this host could write under code. The name is in it: it says which component, settings and processor the
+    /// code is for.
+    fn mark(&self, path: &Path, code: &[u8]) -> blake3::Hash {
+        let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+        let mut hasher = blake3::Hasher::new_keyed(&self.key);
+        hasher.update(&(name.len() as u64).to_le_bytes()).update(name).update(code);
+        hasher.finalize()
+    }
+
     /// The code in a file of this host's own.
     fn read(&self, path: &Path) -> Option<Vec<u8>> {
         let file = fs::File::open(path).ok()?;
@@ -106,7 +120,7 @@ impl Compiled {
         let end = bytes.len().checked_sub(blake3::OUT_LEN)?;
         let mark: [u8; blake3::OUT_LEN] = bytes[end..].try_into().ok()?;
         bytes.truncate(end);
-        if blake3::keyed_hash(&self.key, &bytes) != mark {
+        if self.mark(path, &bytes) != mark {
             tracing::warn!(file = ?path.file_name(), "a compiled component was not made by this host, and is made anew");
             return None;
         }
@@ -141,9 +155,25 @@ impl Compiled {
     }
 }
 
+/// Removes what hosts left that ended in the middle of a file: nobody would look at it again.
+fn clear_partial(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let partial =
+            path.extension().is_some_and(|extension| extension.as_encoded_bytes().ends_with(PARTIAL.as_bytes()));
+        let modified = || fs::metadata(&path).and_then(|meta| meta.modified());
+        let young = || modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age < PARTIAL_AGE));
+        if partial && !young() {
+            // Another host may have done so, and what cannot be removed only takes room.
+            let _ = fs::remove_file(&path);
+        }
+    }
+    Ok(())
+}
+
 /// Writes a file whole under another name, so that no reader sees half of it.
 fn put(path: &Path, pieces: &[&[u8]]) -> io::Result<()> {
-    let partial = path.with_extension(format!("{}-partial", uuid::Uuid::new_v4().simple()));
+    let partial = path.with_extension(format!("{}{PARTIAL}", uuid::Uuid::new_v4().simple()));
     let write = || {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial)?;
         pieces.iter().try_for_each(|piece| file.write_all(piece))?;
@@ -229,6 +259,32 @@ mod tests {
         let mut settings = wasmtime::Config::new();
         let other = Engine::new(settings.epoch_interruption(true)).unwrap();
         assert!(!came_from(&again, &other) && came_from(&again, &other));
+    }
+
+    #[test]
+    fn a_file_that_takes_anothers_place_is_no_use() {
+        let (folder, engine) = (tempfile::tempdir().unwrap(), Engine::default());
+        let compiled = Compiled::open(folder.path()).unwrap();
+        // The same with a section of its own, whose name is `a`.
+        let other = [EMPTY, b"\0\x02\x01a"].concat();
+        assert!(!came_from(&compiled, &engine));
+        fs::copy(compiled.path(&engine, EMPTY), compiled.path(&engine, &other)).unwrap();
+        assert!(compiled.find(&engine, &other).is_none() && compiled.has(&engine, &other));
+        compiled.keep(&engine, &other, &Component::new(&engine, &other).unwrap());
+        assert!(compiled.find(&engine, &other).is_some() && came_from(&compiled, &engine));
+    }
+
+    #[test]
+    fn what_was_never_finished_is_cleared_away_unless_somebody_may_be_writing_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let [old, new] = ["old.1-partial", "new.2-partial"].map(|name| folder.path().join(name));
+        for path in [&old, &new] {
+            fs::write(path, "half").unwrap();
+        }
+        let then = SystemTime::now() - PARTIAL_AGE;
+        fs::File::options().write(true).open(&old).unwrap().set_modified(then).unwrap();
+        Compiled::open(folder.path()).unwrap();
+        assert!(!old.exists() && new.exists() && folder.path().join(KEY_FILE).exists());
     }
 
     #[test]

@@ -2,7 +2,6 @@
 //! their own, the host in this one. A clock of the lane's thread stands around each batch.
 
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -13,11 +12,11 @@ use std::{
 use cpu_time::{ProcessTime, ThreadTime};
 use tenon_host::{
     boot,
-    engine::{Backend, BackendError, Batch, Device, Instance, Loaded, Precision, Read, torch::Torch},
-    tensor::{Signature, Staging},
+    engine::{BackendError, Batch, Instance, Read},
 };
 
 use crate::{
+    around::{self, Around},
     made,
     place::{Place, reactor},
     process::{Cell, Load, Pace},
@@ -28,54 +27,26 @@ const CLIENTS: usize = 8;
 /// How long is measured.
 const DURATION: Duration = Duration::from_secs(10);
 
-/// Nanoseconds of lanes' threads in batches.
-type Spent = Arc<AtomicU64>;
-
-/// libtorch with a clock around each batch. What it counts is rows stacked, `forward` and outputs found; taking each row's
-/// outputs from there is the host's and does not count. Stacking is some microseconds of a batch's tens of milliseconds.
-struct Timed<T>(T, Spent);
-
-impl Backend for Timed<Torch> {
-    fn platform(&self) -> &'static str {
-        self.0.platform()
-    }
-
-    fn fingerprint(&self, device: Device) -> String {
-        self.0.fingerprint(device)
-    }
-
-    fn load(
-        &self,
-        file: &Path,
-        signature: &Arc<Signature>,
-        place: (Device, Precision),
-    ) -> Result<Arc<dyn Loaded>, BackendError> {
-        Ok(Arc::new(Timed(self.0.load(file, signature, place)?, self.1.clone())))
-    }
-
-    fn staging(&self) -> Arc<dyn Staging> {
-        self.0.staging()
-    }
+/// A clock around each batch. What it counts is rows stacked, `forward` and outputs found; taking each row's outputs from
+/// there is the host's and does not count. Stacking is some microseconds of a batch's tens of milliseconds.
+#[derive(Default)]
+struct Timed {
+    /// Nanoseconds of lanes' threads in batches.
+    spent: AtomicU64,
 }
 
-impl Loaded for Timed<Arc<dyn Loaded>> {
-    fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
-        Ok(Box::new(Timed(self.0.instance()?, self.1.clone())))
-    }
-}
-
-impl Instance for Timed<Box<dyn Instance>> {
-    fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
+impl Around for Timed {
+    fn run(&self, instance: &mut dyn Instance, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
         let clock = ThreadTime::now();
         let mut reading = Duration::ZERO;
-        let ran = self.0.run(batch, &mut |outputs| {
+        let ran = instance.run(batch, &mut |outputs| {
             let before = clock.elapsed();
             let taken = read(outputs);
             reading += clock.elapsed() - before;
             taken
         });
         let time = clock.elapsed().saturating_sub(reading);
-        self.1.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+        self.spent.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         ran
     }
 }
@@ -85,9 +56,9 @@ pub(crate) fn measure() {
     let place = Place::empty().with_demo(&[]);
     let config = place.config();
     let runtime = reactor(&config);
-    let spent = Spent::default();
-    let clocked = spent.clone();
-    let backend = move || -> Arc<dyn Backend> { Arc::new(Timed(Torch::default(), clocked)) };
+    let timed = Arc::new(Timed::default());
+    let clock = timed.clone();
+    let backend = move || around::torch(&clock);
     let host = runtime.block_on(boot::start_with(config, backend)).expect("the host starts");
     let body = made("tests/bench/bodies/question.json");
     let load = Load {
@@ -98,9 +69,9 @@ pub(crate) fn measure() {
         content_type: "application/json",
         pinned: false,
     };
-    let (process, before) = (ProcessTime::now(), spent.load(Relaxed));
+    let (process, before) = (ProcessTime::now(), timed.spent.load(Relaxed));
     let Cell { requests_per_second, p50_ms, errors, .. } = load.drive();
-    let (process, forward) = (process.elapsed(), Duration::from_nanos(spent.load(Relaxed) - before));
+    let (process, forward) = (process.elapsed(), Duration::from_nanos(timed.spent.load(Relaxed) - before));
     let share = 1.0 - forward.as_secs_f64() / process.as_secs_f64();
     println!(
         "processor time outside `forward`, reranker, {CLIENTS} clients: {:.2} % ({:.1} s of {:.1} s in forward; \

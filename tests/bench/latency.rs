@@ -2,7 +2,6 @@
 //! against the same batch run by the backend's instance on the lane's own thread, taking turns.
 
 use std::{
-    path::Path,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -12,16 +11,16 @@ use std::{
 
 use tenon_host::{
     account::{Account, Holder},
-    engine::{
-        Backend, BackendError, Batch, Device, Engine, Instance, Loaded, Model, Precision, Read, Version, torch::Torch,
-    },
+    engine::{BackendError, Batch, Engine, Instance, Model, Read, Version},
     invocation::Invocation,
     telemetry::Telemetry,
-    tensor::{Datatype, Layout, Signature, Staging, Tensor},
+    tensor::{Datatype, Layout, Tensor},
 };
 
 use crate::{
-    TURNS, median,
+    TURNS,
+    around::{self, Around},
+    median,
     place::{Place, reactor},
     quantile,
 };
@@ -43,46 +42,14 @@ struct Alone {
     times: Mutex<Vec<Duration>>,
 }
 
-/// libtorch, whose instances run a batch by itself when they are told to.
-struct Direct<T>(T, Arc<Alone>);
-
-impl Backend for Direct<Torch> {
-    fn platform(&self) -> &'static str {
-        self.0.platform()
-    }
-
-    fn fingerprint(&self, device: Device) -> String {
-        self.0.fingerprint(device)
-    }
-
-    fn load(
-        &self,
-        file: &Path,
-        signature: &Arc<Signature>,
-        place: (Device, Precision),
-    ) -> Result<Arc<dyn Loaded>, BackendError> {
-        Ok(Arc::new(Direct(self.0.load(file, signature, place)?, self.1.clone())))
-    }
-
-    fn staging(&self) -> Arc<dyn Staging> {
-        self.0.staging()
-    }
-}
-
-impl Loaded for Direct<Arc<dyn Loaded>> {
-    fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
-        Ok(Box::new(Direct(self.0.instance()?, self.1.clone())))
-    }
-}
-
-impl Instance for Direct<Box<dyn Instance>> {
-    fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
-        for _ in 0..self.1.runs.swap(0, Relaxed) {
+impl Around for Alone {
+    fn run(&self, instance: &mut dyn Instance, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
+        for _ in 0..self.runs.swap(0, Relaxed) {
             let start = Instant::now();
-            self.0.run(batch, &mut |_| Ok(()))?;
-            self.1.times.lock().unwrap_or_else(PoisonError::into_inner).push(start.elapsed());
+            instance.run(batch, &mut |_| Ok(()))?;
+            self.times.lock().unwrap_or_else(PoisonError::into_inner).push(start.elapsed());
         }
-        self.0.run(batch, read)
+        instance.run(batch, read)
     }
 }
 
@@ -92,8 +59,8 @@ pub(crate) fn measure() {
     let config = place.config();
     let runtime = reactor(&config);
     let alone = Arc::new(Alone::default());
-    let backend = Arc::new(Direct(Torch::default(), alone.clone()));
-    let engine = Engine::start(&config.engine, backend, &Arc::new(Telemetry::new())).expect("the engine starts");
+    let engine =
+        Engine::start(&config.engine, around::torch(&alone), &Arc::new(Telemetry::new())).expect("the engine starts");
     let model = engine.model("identity", Version::Serving).expect("the model is there");
     let turn = || {
         let (model, alone) = (model.clone(), alone.clone());

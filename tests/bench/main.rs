@@ -4,6 +4,7 @@
 #![allow(missing_docs, clippy::print_stdout, clippy::print_stderr, reason = "a program that prints figures")]
 
 mod apart;
+mod around;
 mod bare;
 mod copy;
 mod cores;

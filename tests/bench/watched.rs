@@ -2,17 +2,16 @@
 //! core of their own where that is wanted. What it adds to a batch is some microseconds.
 
 use std::{
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use tenon_host::{
-    engine::{Backend, BackendError, Batch, Device, Instance, Loaded, Precision, Read, torch::Torch},
-    tensor::{Signature, Staging},
-};
+use tenon_host::engine::{Backend, BackendError, Batch, Instance, Read};
 
-use crate::cores;
+use crate::{
+    around::{self, Around},
+    cores,
+};
 
 /// The input whose ones are the real elements of a ragged batch.
 const MASK: &str = "attention_mask";
@@ -60,51 +59,21 @@ pub(crate) fn pace(batches: &[Ran]) -> f64 {
     real as f64 / (last.ended - first.ended).max(Duration::from_nanos(1)).as_secs_f64()
 }
 
-/// The backend, a model or an instance.
-pub(crate) struct Watched<T>(T, Arc<Seen>);
-
 /// For `boot::start_with`.
 pub(crate) fn backend(seen: &Arc<Seen>) -> impl FnOnce() -> Arc<dyn Backend> + Send + 'static {
     let seen = seen.clone();
-    move || Arc::new(Watched(Torch::default(), seen))
+    move || around::torch(&seen)
 }
 
-impl Backend for Watched<Torch> {
-    fn platform(&self) -> &'static str {
-        self.0.platform()
+impl Around for Seen {
+    fn begin(&self) {
+        self.core.into_iter().for_each(cores::keep_to);
     }
 
-    fn fingerprint(&self, device: Device) -> String {
-        self.0.fingerprint(device)
-    }
-
-    fn load(
-        &self,
-        file: &Path,
-        signature: &Arc<Signature>,
-        place: (Device, Precision),
-    ) -> Result<Arc<dyn Loaded>, BackendError> {
-        Ok(Arc::new(Watched(self.0.load(file, signature, place)?, self.1.clone())))
-    }
-
-    fn staging(&self) -> Arc<dyn Staging> {
-        self.0.staging()
-    }
-}
-
-impl Loaded for Watched<Arc<dyn Loaded>> {
-    /// Called on the thread that the instance then stays on.
-    fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
-        self.1.core.into_iter().for_each(cores::keep_to);
-        Ok(Box::new(Watched(self.0.instance()?, self.1.clone())))
-    }
-}
-
-impl Instance for Watched<Box<dyn Instance>> {
-    fn run(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
-        self.0.run(batch, read)?;
+    fn run(&self, instance: &mut dyn Instance, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
+        instance.run(batch, read)?;
         let (padded, real) = elements(batch);
-        self.1.note(Ran { ended: Instant::now(), rows: batch.rows(), padded, real });
+        self.note(Ran { ended: Instant::now(), rows: batch.rows(), padded, real });
         Ok(())
     }
 }

@@ -67,6 +67,17 @@ async fn a_key_is_shown_once_rotated_and_revoked_at_once() {
     let second = second.json();
     assert_eq!((call(text(&key)).await.status, call(text(&second)).await.status), (200, 200));
     assert_eq!((&second["name"], &second["scopes"]), (&key["name"], &key["scopes"]));
+    // Rotated once more in its grace, it gives a key that lasts as long as it did itself, and goes on no longer.
+    let ends = host.control("/admin/v1/tenants/shop/keys").await.json();
+    let again = host.asks("POST", &format!("{path}/rotate"), Some(json!({ "grace_s": 3600 })), &host.token()).await;
+    assert_eq!(again.json()["expires_ms"], Value::Null);
+    let listed = host.control("/admin/v1/tenants/shop/keys").await.json();
+    let expires = |keys: &Value, id: &Value| {
+        keys["keys"].as_array().unwrap().iter().find(|key| key["id"] == *id).unwrap()["expires_ms"].clone()
+    };
+    for id in [&key["id"], &second["id"]] {
+        assert_eq!(expires(&listed, id), expires(&ends, id));
+    }
     let path = format!("/admin/v1/tenants/shop/keys/{}", second["id"].as_str().unwrap());
     let third = host.asks("POST", &format!("{path}/rotate"), None, &host.token()).await.json();
     assert_eq!((call(text(&second)).await.status, call(text(&third)).await.status), (401, 200));
@@ -168,7 +179,8 @@ fn data_plane() -> Vec<Line> {
         Line("GET", "/v2", Some("invoke"), [401, 401, 401, 200, 200, 200]),
         Line("GET", "/v2/models/identity", Some("invoke"), [401, 401, 401, 200, 200, 200]),
         Line("POST", "/v2/models/nothing/infer", Some("invoke"), [401, 401, 401, 403, 404, 404]),
-        Line("POST", "/v2/repository/models/identity/load", None, [401, 401, 401, 401, 401, 200]),
+        Line("POST", "/v2/repository/models/identity/load", None, [401, 401, 401, 403, 403, 200]),
+        Line("POST", "/v2/repository/models/nothing/unload", None, [401, 401, 401, 403, 403, 404]),
         Line("GET", "/openapi.json", Some("invoke"), [200, 200, 200, 200, 200, 200]),
         Line("GET", "/health/live", Some("invoke"), [200, 200, 200, 200, 200, 200]),
         Line("GET", "/health/ready", Some("invoke"), [200, 200, 200, 200, 200, 200]),
@@ -239,6 +251,49 @@ async fn a_revision_by_number_is_for_those_who_deploy_and_lists_are_ones_own() {
     eventually("it serves", async || host.registered(FUNCTION).await["latest"] == 2).await;
     let history = host.control("/admin/v1/functions/shop/stamp/history").await.json();
     assert_eq!(history["events"][0]["by"], deploys["id"], "{history}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_key_makes_keys_of_every_scope_and_for_its_own_tenant_alone() {
+    let host = host().await;
+    host.deployed("other/stamp", "?promote=true", &stamped(1), 1).await;
+    let (admin, foreign) = (host.key("shop", &["admin"]).await, host.key("other", &["invoke"]).await);
+    let foreign = foreign["id"].as_str().unwrap();
+    let order = |scopes: &[&str]| Some(json!({ "name": "made", "scopes": scopes }));
+    let all = ["invoke", "deploy", "admin"];
+    let made = host.asks("POST", "/admin/v1/tenants/shop/keys", order(&all), text(&admin)).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let made = made.json();
+    // What it made may what its scopes say, in its own tenant: also make further keys, and no more than that.
+    assert_eq!(host.as_caller("POST", "/v1/functions/shop/stamp/work?turns=3", Some(text(&made))).await.status, 200);
+    assert_eq!(host.asks("GET", "/admin/v1/functions/shop", None, text(&made)).await.status, 200);
+    for key in [&admin, &made] {
+        for (method, path, body) in [
+            ("POST", "/admin/v1/tenants/other/keys".to_owned(), order(&["invoke"])),
+            ("POST", "/admin/v1/tenants/%6fther/keys".to_owned(), order(&["invoke"])),
+            ("GET", "/admin/v1/tenants/other/keys".to_owned(), None),
+            ("POST", format!("/admin/v1/tenants/other/keys/{foreign}/rotate"), None),
+            ("DELETE", format!("/admin/v1/tenants/other/keys/{foreign}"), None),
+            ("POST", "/admin/v1/keys".to_owned(), Some(json!({ "name": "made" }))),
+            ("GET", "/admin/v1/keys".to_owned(), None),
+            ("PUT", "/admin/v1/tenants/shop".to_owned(), Some(json!({ "settings": {} }))),
+        ] {
+            host.asks(method, &path, body, text(key)).await.is_problem(403, "forbidden");
+        }
+        // Nor by what the order says, or by naming another tenant's key as its own.
+        let path = "/admin/v1/tenants/shop/keys";
+        let order = json!({ "name": "made", "scopes": ["invoke"], "tenant": "other" });
+        host.asks("POST", path, Some(order), text(key)).await.is_problem(400, "bad-request");
+        let path = format!("{path}/{foreign}");
+        host.asks("POST", &format!("{path}/rotate"), None, text(key)).await.is_problem(404, "key-not-found");
+        host.asks("DELETE", &path, None, text(key)).await.is_problem(404, "key-not-found");
+    }
+    let calls = host.as_caller("POST", "/v1/functions/other/stamp/work?turns=3", Some(text(&made))).await;
+    calls.is_problem(403, "forbidden");
+    let operators = host.control("/admin/v1/keys").await.json();
+    assert_eq!(operators["keys"], json!([]));
+    let others = host.control("/admin/v1/tenants/other/keys").await.json();
+    assert_eq!(others["keys"].as_array().unwrap().len(), 1, "{others}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

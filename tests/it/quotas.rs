@@ -166,6 +166,7 @@ async fn so_many_of_a_functions_invocations_run_and_so_many_wait() {
         answer.is_problem(429, "concurrency-limit");
         assert!(!answer.header("retry-after").is_empty());
     }
+    assert_eq!(host.metric("tenon_shed_total{reason=\"concurrency-limit\"}"), 2.0);
     eventually("the place is free", async || work().await.status == 200).await;
     host.all_back_to_zero().await;
 }

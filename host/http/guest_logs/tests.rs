@@ -66,7 +66,13 @@ async fn silence_is_filled_and_ends_when_the_key_does() {
     let log = telemetry.guest_logs().of("a", "f");
     let follow = follower(std::future::pending(), 3);
     let sent: Vec<_> = lines(log.read(0, true), Some(follow), Duration::from_millis(1)).collect().await;
-    assert!(sent.len() >= 3 && sent.iter().all(|piece| piece.as_ref().unwrap() == "\n"), "{sent:?}");
+    let (end, beats) = sent.split_last().unwrap();
+    assert!(beats.len() >= 3 && beats.iter().all(|piece| piece.as_ref().unwrap() == "\n"), "{sent:?}");
+    let end: serde_json::Value = serde_json::from_slice(end.as_ref().unwrap()).unwrap();
+    assert_eq!((&end["kind"], &end["code"]), (&"end".into(), &"forbidden".into()));
+    // Who does not follow is told nothing of an end: there is one anyway.
+    let sent: Vec<_> = lines(log.read(0, false), None, BEAT).collect().await;
+    assert!(sent.is_empty(), "{sent:?}");
 }
 
 #[tokio::test]
@@ -84,5 +90,8 @@ async fn the_last_lines_are_sent_when_the_host_ends() {
     let rest: Vec<_> = sent.map(|piece| piece.unwrap()).collect().await;
     let rest = String::from_utf8(rest.concat()).unwrap();
     assert!(rest.lines().next().unwrap().contains("1000 lines were missed"), "{rest:.200}");
-    assert!(rest.ends_with("\"text\":\"1999\"}\n") && rest.lines().count() == 1001);
+    let (said, end) = rest.trim_end().rsplit_once('\n').unwrap();
+    assert!(said.ends_with("\"text\":\"1999\"}") && said.lines().count() == 1001);
+    let end: serde_json::Value = serde_json::from_str(end).unwrap();
+    assert_eq!((&end["kind"], &end["code"], end["at_ms"].is_u64()), (&"end".into(), &"draining".into(), true));
 }

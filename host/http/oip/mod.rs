@@ -63,13 +63,16 @@ pub(super) fn refusal(problem: Problem) -> Response<Body> {
 }
 
 impl Open {
-    /// Whether the caller is an operator: asked before anything is read that it sends.
+    /// Whether the caller is an operator: asked before anything is read that it sends, and also where nobody else need say
+    /// who they are. A tenant's key is known, and may not.
     fn admit(&self, headers: &HeaderMap, head: &Head) -> Result<(), Refused> {
-        if matches!(self.runtime.identity().identify(bearer(headers)), Ok(Caller::Operator { .. })) {
-            return Ok(());
-        }
+        let code = match self.runtime.identity().identify(bearer(headers)) {
+            Ok(Caller::Operator { .. }) => return Ok(()),
+            Ok(_) => "forbidden",
+            Err(_) => "unauthenticated",
+        };
         let detail = "models are changed by operators: send `authorization: Bearer` with the token of data/admin-token";
-        Err(Box::new(Problem::new("unauthenticated", detail, &head.id)))
+        Err(Box::new(Problem::new(code, detail, &head.id)))
     }
 
     /// Loads or unloads a model for an operator; `parameters` are names that it set.

@@ -11,6 +11,7 @@ fn key(id: &str) -> KeyRecord {
         scopes: crate::access::Scope::Invoke.into(),
         created_ms: 1,
         expires_ms: None,
+        replaced: None,
     }
 }
 
@@ -22,7 +23,6 @@ fn all_kinds() -> Vec<Change> {
         Change::TenantRemoved { tenant: tenant() },
         Change::KeyAdded { key: key("a") },
         Change::KeyRevoked { id: "a".into() },
-        Change::KeyExpires { id: "a".into(), at_ms: 5 },
         Change::KeyRotated { old: "a".into(), old_expires_ms: 5, key: key("b") },
         Change::RevisionAdded {
             tenant: tenant(),

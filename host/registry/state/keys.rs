@@ -21,14 +21,6 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn expire_key(&mut self, id: &str, expires_ms: u64, at_ms: u64) -> Result<(), Refused> {
-        let key = KeyRecord { expires_ms: Some(expires_ms), ..self.key(id)?.clone() };
-        let owner = key.tenant.clone();
-        self.keys.insert(id.to_owned(), Arc::new(key));
-        self.drop_expired(owner.as_deref(), at_ms);
-        Ok(())
-    }
-
     pub(super) fn rotate_key(
         &mut self,
         old: &str,
@@ -40,9 +32,7 @@ impl State {
         if before.tenant != key.tenant {
             return Err(Refused::invalid("the new key must belong to the old one's owner"));
         }
-        // A rotation never lengthens the old key's life.
-        let ends = before.expires_ms.map_or(old_expires_ms, |ends| ends.min(old_expires_ms));
-        let ending = KeyRecord { expires_ms: Some(ends), ..before.clone() };
+        let ending = before.replaced(old_expires_ms);
         let stays = |other: &KeyRecord| other.tenant == key.tenant && other.id != old && !other.expired(at_ms);
         let others = self.keys.values().filter(|other| stays(other)).count();
         self.check_room(key, others + usize::from(!ending.expired(at_ms)))?;

@@ -97,6 +97,7 @@ fn key(id: &str, tenant: Option<&str>, expires_ms: Option<u64>) -> KeyRecord {
         scopes: crate::access::Scope::Invoke.into(),
         created_ms: 0,
         expires_ms,
+        replaced: None,
     }
 }
 
@@ -205,7 +206,7 @@ fn quotas_hold() {
 
 #[test]
 fn keys_end() {
-    let mut story = Story::default().to([keyed("a", None), keyed("b", Some(10)), keyed("c", None)]);
+    let mut story = Story::default().to([keyed("a", None), keyed("b", Some(10)), keyed("c", Some(50))]);
     assert_eq!(story.refused(keyed("a", None)), CONFLICT);
     assert_eq!(story.refused(Change::KeyRevoked { id: "z".into() }), NOT_FOUND);
     story = story.to([Change::KeyRevoked { id: "a".into() }]);
@@ -214,8 +215,8 @@ fn keys_end() {
     let operators = Change::KeyAdded { key: key("o", None, None) };
     story = story.to([operators]);
     assert!(story.state.keys.contains_key("b"), "another owner's change does not concern it");
-    story = story.to([Change::KeyExpires { id: "c".into(), at_ms: 50 }]);
-    assert_eq!(story.state.keys.keys().collect::<Vec<_>>(), ["c", "o"]);
+    story = story.to([keyed("f", None)]);
+    assert_eq!(story.state.keys.keys().collect::<Vec<_>>(), ["c", "f", "o"]);
     // A rotation does not lengthen the old one's life.
     let rotated = |old: &str, id: &str, tenant| Change::KeyRotated {
         old: old.into(),
@@ -227,9 +228,14 @@ fn keys_end() {
     assert_eq!(story.refused(rotated("c", "c", Some("acme"))), CONFLICT);
     story = story.to([rotated("c", "d", Some("acme"))]);
     assert_eq!(story.state.keys["c"].expires_ms, Some(50));
+    // Nor does another one, and it leaves the key alone that was made in the first one's place.
+    let lasting = story.state.keys["d"].clone();
+    story = story.to([rotated("c", "g", Some("acme")), Change::KeyRevoked { id: "g".into() }]);
+    assert_eq!((story.state.keys["c"].expires_ms, &story.state.keys["d"]), (Some(50), &lasting));
+    assert_eq!(story.state.keys["c"].made_for_ms(), Some(50));
     story.at_ms = 100;
     story = story.to([rotated("d", "e", Some("acme"))]);
-    assert_eq!(story.state.keys.keys().collect::<Vec<_>>(), ["e", "o"], "the old one's time was over at once");
+    assert_eq!(story.state.keys.keys().collect::<Vec<_>>(), ["e", "f", "o"], "the old one's time was over at once");
 }
 
 #[test]
@@ -280,7 +286,6 @@ fn any_change() -> impl Strategy<Value = Change> {
         1 => Just(removed()),
         2 => (ids(), prop::option::of(0..200_u64)).prop_map(|(id, ends)| keyed(id, ends)),
         1 => ids().prop_map(|id| Change::KeyRevoked { id: id.into() }),
-        1 => (ids(), 0..200_u64).prop_map(|(id, at_ms)| Change::KeyExpires { id: id.into(), at_ms }),
         1 => prop::option::of(0..4_u32).prop_map(|functions| limited(TenantLimits { functions, ..Default::default() })),
         1 => Just(Change::TenantRemoved { tenant: "acme".into() }),
     ]

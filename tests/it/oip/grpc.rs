@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
+use serde_json::json;
 
 use crate::support::{Served, TestHost};
 
@@ -130,5 +131,12 @@ async fn what_is_not_there_does_not_look_like_success() {
     assert_eq!(small.status(), Some("8"), "{}", small.message());
     let load = call(&host, &format!("{SERVICE}/RepositoryModelLoad"), &[], framed(&field(2, b"identity"))).await;
     assert_eq!(load.status(), Some("16"), "{}", load.message());
+    // A tenant says who it is, and may not.
+    let body = json!({ "name": "test", "scopes": ["invoke", "deploy", "admin"] });
+    let key = host.asks("POST", "/admin/v1/tenants/shop/keys", Some(body), &host.token()).await.json();
+    let bearer = format!("Bearer {}", key["key"].as_str().unwrap());
+    let path = format!("{SERVICE}/RepositoryModelLoad");
+    let load = call(&host, &path, &[("authorization", &bearer)], framed(&field(2, b"identity"))).await;
+    assert_eq!(load.status(), Some("7"), "{}", load.message());
     host.all_back_to_zero().await;
 }

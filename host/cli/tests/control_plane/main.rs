@@ -173,6 +173,15 @@ fn a_log_is_shown_as_it_comes_and_says_where_it_broke() {
     assert_eq!((told.exit, &told.stdout[..]), (Some(6), expected), "{}", told.stderr);
     assert!(told.stderr.contains("the log of a/f ends here"), "{}", told.stderr);
     assert!(told.asked[0].starts_with("GET /admin/v1/functions/a/f/logs?follow=true&tail=5 "), "{}", told.asked[0]);
+    for (code, exit) in [("draining", 0), ("function-not-found", 0), ("forbidden", 3)] {
+        let end = format!(
+            "{{\"at_ms\":1784980803123,\"level\":\"warn\",\"kind\":\"end\",\"text\":\"over\",\"code\":\"{code}\"}}\n"
+        );
+        let told = against(vec![Answer::All(end)], &["logs", "a/f", "-f"]);
+        assert_eq!((told.exit, &told.stdout[..]), (Some(exit), "2026-07-25T12:00:03.123Z warn  - - over\n"), "{code}");
+    }
+    let told = against(vec![Answer::All("\n".into())], &["logs", "a/f", "-f"]);
+    assert_eq!(told.exit, Some(6), "nobody said why it ends");
     let told = against(vec![problem("404 Not Found", "function-not-found", "no a/f")], &["logs", "a/f"]);
     assert_eq!(told.exit, Some(3));
     assert!(told.stderr.contains("no a/f"), "{}", told.stderr);

@@ -12,6 +12,8 @@ pub(crate) enum Answer {
     Json(&'static str, String),
     /// Lines of a log, the connection being cut behind them without an end.
     Lines(&'static str),
+    /// The same, and its end.
+    All(String),
 }
 
 pub(crate) fn ok(body: &str) -> Answer {
@@ -84,15 +86,18 @@ fn bytes(answer: &Answer) -> Vec<u8> {
             let length = body.len();
             format!("HTTP/1.1 {status}\r\n{headers}content-type: {kind}\r\ncontent-length: {length}\r\n\r\n{body}")
         }
-        Answer::Lines(lines) => {
-            let length = lines.len();
-            format!(
-                "HTTP/1.1 200 OK\r\n{headers}content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n\
-                 {length:x}\r\n{lines}\r\n"
-            )
-        }
+        Answer::Lines(lines) => chunked(headers, lines),
+        Answer::All(lines) => chunked(headers, lines) + "0\r\n\r\n",
     }
     .into_bytes()
+}
+
+fn chunked(headers: &str, lines: &str) -> String {
+    let length = lines.len();
+    format!(
+        "HTTP/1.1 200 OK\r\n{headers}content-type: application/x-ndjson\r\ntransfer-encoding: chunked\r\n\r\n\
+         {length:x}\r\n{lines}\r\n"
+    )
 }
 
 /// A whole request as text; none where the connection was only opened.
