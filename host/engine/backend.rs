@@ -7,7 +7,7 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use super::batch::Batch;
-pub use crate::telemetry::DeviceMemory;
+pub use crate::telemetry::{DeviceActivity, DeviceMemory};
 use crate::tensor::{Datatype, HeapStaging, Signature, Staging};
 
 /// Where an instance computes.
@@ -120,6 +120,11 @@ pub trait Backend: Send + Sync {
 
     /// What a device's memory is used for; `None` where nobody counts.
     fn memory(&self, _device: Device) -> Option<DeviceMemory> {
+        None
+    }
+
+    /// What a device does at present; `None` where nobody tells. May ask a driver, so it is for whoever looks at figures.
+    fn activity(&self, _device: Device) -> Option<DeviceActivity> {
         None
     }
 

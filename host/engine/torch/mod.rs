@@ -8,6 +8,7 @@ mod device;
 mod gpu;
 mod lane;
 mod memory;
+mod nvml;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -21,11 +22,12 @@ use std::{
 
 use tch::CModule;
 
-use super::{Backend, BackendError, Device, DeviceMemory, Instance, Loaded, Precision};
+use super::{Backend, BackendError, Device, DeviceActivity, DeviceMemory, Instance, Loaded, Precision};
 use crate::tensor::Signature;
 use gpu::GpuLane;
 use lane::{Forward, Lane};
 use memory::Account;
+use nvml::{Bus, Driver};
 
 /// The release that this program is linked against.
 const LIBTORCH: &str = "2.11.0";
@@ -40,6 +42,7 @@ pub struct Torch {
     intra_op_threads: usize,
     memory: Memory,
     gpus: Vec<Arc<Gpu>>,
+    driver: Option<Driver>,
 }
 
 /// What is held on the CPU: by models, and by lanes.
@@ -56,6 +59,8 @@ struct Gpu {
     index: u32,
     /// What was free at the start, less what is left alone.
     bytes: u64,
+    /// By which the driver knows it.
+    bus: Option<Bus>,
     weights: AtomicU64,
     limit: AtomicU64,
     lost: Mutex<Option<String>>,
@@ -65,7 +70,8 @@ impl Gpu {
     fn new(index: u32) -> Result<Arc<Self>, BackendError> {
         let bytes = device::figures(index)?.free.saturating_sub(SPARE_BYTES);
         let (weights, limit, lost) = (AtomicU64::new(0), AtomicU64::new(bytes), Mutex::default());
-        Ok(Arc::new(Self { index, bytes, weights, limit, lost }))
+        let bus = Bus::of(index).inspect_err(|error| tracing::warn!(%error, "a GPU's utilisation is not told")).ok();
+        Ok(Arc::new(Self { index, bytes, bus, weights, limit, lost }))
     }
 
     /// Remembers why it takes nothing any more: such an error stays until the process ends.
@@ -119,7 +125,11 @@ impl Torch {
         });
         // A host with a broken driver serves on its processor, and says so.
         let gpus = gpus.inspect_err(|error| tracing::error!(error, "there is a driver, but its GPUs cannot be used"));
-        Self { intra_op_threads, memory, gpus: gpus.unwrap_or_default() }
+        let gpus = gpus.unwrap_or_default();
+        let driver = (!gpus.is_empty()).then(Driver::load);
+        let told = |error: &String| tracing::warn!(error, "GPUs' utilisation, temperature and power are not told");
+        let driver = driver.and_then(|driver| driver.inspect_err(told).ok());
+        Self { intra_op_threads, memory, gpus, driver }
     }
 
     fn gpu(&self, device: Device) -> Option<&Arc<Gpu>> {
@@ -191,6 +201,15 @@ impl Backend for Torch {
             other_bytes: memory::other_bytes(),
             limit_bytes: device.limit(),
         })
+    }
+
+    fn activity(&self, device: Device) -> Option<DeviceActivity> {
+        let gpu = self.gpu(device)?;
+        let mut activity = DeviceActivity::of(device.to_string());
+        if let Some((driver, bus)) = self.driver.as_ref().zip(gpu.bus.as_ref()) {
+            driver.ask(bus, &mut activity);
+        }
+        Some(activity)
     }
 
     fn memory_bytes(&self, device: Device) -> Option<u64> {

@@ -175,6 +175,27 @@ extern "C" int tenon_device_load(const char* library, int* count, char* text, st
   });
 }
 
+// Where the device is on its bus, by which its driver knows it. Asked of CUDA's runtime, which libtorch has brought along: the
+// device-generic interface has no word for it.
+extern "C" int tenon_device_bus(int device, char* bus, std::size_t bus_room, char* text, std::size_t room) {
+  const Said said{text, room};
+  using Ask = int (*)(char* bus, int room, int device);
+  using Forget = int (*)();
+  const auto ask = reinterpret_cast<Ask>(dlsym(RTLD_DEFAULT, "cudaDeviceGetPCIBusId"));
+  const auto forget = reinterpret_cast<Forget>(dlsym(RTLD_DEFAULT, "cudaGetLastError"));
+  if (ask == nullptr || forget == nullptr) {
+    said.say("there is no runtime of CUDA's");
+    return -1;
+  }
+  if (ask(bus, static_cast<int>(bus_room), device) != 0) {
+    // Or it would be taken for the next kernel's.
+    forget();
+    said.say("CUDA's runtime does not know the device's bus");
+    return -1;
+  }
+  return 0;
+}
+
 // Whether matrix products and convolutions may round their inputs to TF32: for the whole process, whoever submits work.
 // (at::NoTF32Guard, which is a thread's, was seen to change nothing for cuBLAS in 2.11.)
 extern "C" int tenon_device_tf32(bool allowed, char* text, std::size_t room) {
