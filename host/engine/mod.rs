@@ -6,6 +6,7 @@
 //! The way of a row: `Model::infer` → `check` → `ticket` → `waiting` (the lock around `queue`, the policy) → `instance`
 //! (a lane's thread) → `batch` → `backend` → back into its `ticket` → `Pending::outputs`.
 
+mod accuracy;
 mod advice;
 mod backend;
 mod batch;

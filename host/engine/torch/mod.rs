@@ -9,6 +9,7 @@ mod gpu;
 mod lane;
 mod memory;
 mod nvml;
+mod reduced;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -177,16 +178,16 @@ impl Backend for Torch {
                 ))
             })?;
         }
+        reduced::may(device, precision)?;
         if let Some(gpu) = self.gpu(device) {
             return Ok(Arc::new(OnGpu::load(file, signature, (gpu.clone(), precision))?));
         }
         let weights = self.memory.weights.part();
         let entered = weights.enter();
-        let mut module = CModule::load_on_device(file, tch::Device::Cpu).map_err(lane::said)?;
-        module.f_set_eval().map_err(lane::said)?;
+        let (module, _) = module(file, signature, (tch::Device::Cpu, precision))?;
         drop(entered);
-        let (module, lanes) = (Arc::new(module), self.memory.lanes.clone());
-        Ok(Arc::new(Module { module, signature: signature.clone(), weights, lanes }))
+        let forward = Forward::new(Arc::new(module), signature.clone()).in_kind(reduced::kind(precision));
+        Ok(Arc::new(Module { forward, weights, lanes: self.memory.lanes.clone() }))
     }
 
     fn memory(&self, device: Device) -> Option<DeviceMemory> {
@@ -224,10 +225,25 @@ impl Backend for Torch {
     }
 }
 
+/// A module as it is to compute, and how many bytes its file has.
+fn module(
+    file: &Path,
+    signature: &Arc<Signature>,
+    (to, precision): (tch::Device, Precision),
+) -> Result<(CModule, u64), BackendError> {
+    if let Some(kind) = reduced::kind(precision) {
+        let reduced = reduced::load(file, signature, (to, kind))?;
+        return Ok((reduced.module, reduced.bytes));
+    }
+    // Loading there and not moving there: constants of a trace only come along so.
+    let mut module = CModule::load_on_device(file, to).map_err(lane::said)?;
+    module.f_set_eval().map_err(lane::said)?;
+    Ok((module, file.metadata().map_or(0, |file| file.len())))
+}
+
 /// A module in a GPU's memory.
 struct OnGpu {
-    module: Arc<CModule>,
-    signature: Arc<Signature>,
+    forward: Forward,
     gpu: Arc<Gpu>,
     precision: Precision,
     weight_bytes: u64,
@@ -239,13 +255,12 @@ impl OnGpu {
         signature: &Arc<Signature>,
         (gpu, precision): (Arc<Gpu>, Precision),
     ) -> Result<Self, BackendError> {
-        // Loading there and not moving there: constants of a trace only come along so.
-        let mut module = CModule::load_on_device(file, tch::Device::Cuda(gpu.index as usize)).map_err(lane::said)?;
-        module.f_set_eval().map_err(lane::said)?;
         // Weights lie in the file as they lie in memory. What the allocator holds more now may be others' batches.
-        let weight_bytes = file.metadata().map_or(0, |file| file.len());
+        let to = tch::Device::Cuda(gpu.index as usize);
+        let (module, weight_bytes) = module(file, signature, (to, precision))?;
         gpu.weights.fetch_add(weight_bytes, Relaxed);
-        Ok(Self { module: Arc::new(module), signature: signature.clone(), gpu, precision, weight_bytes })
+        let forward = Forward::new(Arc::new(module), signature.clone()).in_kind(reduced::kind(precision));
+        Ok(Self { forward, gpu, precision, weight_bytes })
     }
 }
 
@@ -258,8 +273,7 @@ impl Drop for OnGpu {
 impl Loaded for OnGpu {
     fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
         self.gpu.works()?;
-        let forward = Forward::new(self.module.clone(), self.signature.clone());
-        Ok(Box::new(GpuLane::new(forward, self.gpu.clone(), self.precision)?))
+        Ok(Box::new(GpuLane::new(self.forward.clone(), self.gpu.clone(), self.precision)?))
     }
 
     fn weight_bytes(&self) -> u64 {
@@ -268,8 +282,7 @@ impl Loaded for OnGpu {
 }
 
 struct Module {
-    module: Arc<CModule>,
-    signature: Arc<Signature>,
+    forward: Forward,
     weights: Arc<Account>,
     /// What its lanes' accounts are parts of.
     lanes: Arc<Account>,
@@ -277,8 +290,7 @@ struct Module {
 
 impl Loaded for Module {
     fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
-        let forward = Forward::new(self.module.clone(), self.signature.clone());
-        Ok(Box::new(Lane::new(forward, self.lanes.lane())?))
+        Ok(Box::new(Lane::new(self.forward.clone(), self.lanes.lane())?))
     }
 
     fn weight_bytes(&self) -> u64 {

@@ -1,4 +1,4 @@
-// The one piece of C++ of the host. First an allocator around libtorch's own, so that every byte on the CPU has an account;
+// Most of the host's C++ (script.cpp has the rest). First an allocator around libtorch's own, so that every byte on the CPU has an account;
 // then what devices need and tch has no name for.
 //
 // Why it is here: c10::SetCPUAllocator takes a C++ object. It owns the header before each block (whose bytes these are,
@@ -12,6 +12,8 @@
 #include <exception>
 #include <limits>
 #include <new>
+
+#include "said.h"
 
 #include <dlfcn.h>
 
@@ -109,34 +111,6 @@ extern "C" void tenon_memory_install(Charge charge, Discharge discharge) {
 namespace {
 
 constexpr auto kDevice = c10::DeviceType::CUDA;
-
-// A text of bounded length that the caller has room for.
-struct Said {
-  char* text;
-  std::size_t room;
-
-  void say(const char* what) const {
-    const std::size_t length = std::min(std::strlen(what), room - 1);
-    std::memcpy(text, what, length);
-    text[length] = '\0';
-  }
-};
-
-// Nothing may be thrown into Rust: 0, or -1 and what was said.
-template <typename Run>
-int caught(Said said, Run run) noexcept {
-  try {
-    run();
-    return 0;
-  } catch (const c10::Error& error) {
-    said.say(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    said.say(error.what());
-  } catch (...) {
-    said.say("something that is no exception was thrown");
-  }
-  return -1;
-}
 
 c10::Device device_at(int index) {
   return {kDevice, static_cast<c10::DeviceIndex>(index)};
