@@ -1,15 +1,16 @@
 //! Lets `cargo run` and `cargo test` find libtorch without `LD_LIBRARY_PATH`: the loader's search path goes into the
 //! binaries. It must name the real `torch/lib` (through a symbolic link `$ORIGIN` would point beside the CUDA wheels).
-//! And compiles the one file of C++, with the flags that torch-sys uses for its own.
+//! And compiles the C++, with the flags that torch-sys uses for its own.
 
 use std::{env, path::Path};
 
-const SHIM: &str = "host/engine/torch/shim.cpp";
+const SHIM: [&str; 2] = ["host/engine/torch/shim.cpp", "host/engine/torch/script.cpp"];
+const HEADER: &str = "host/engine/torch/said.h";
 
 fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     println!("cargo::rerun-if-changed=host/build.rs");
-    println!("cargo::rerun-if-changed={SHIM}");
+    SHIM.iter().chain([&HEADER]).for_each(|file| println!("cargo::rerun-if-changed={file}"));
     let Some(link) = env::var_os("LIBTORCH") else {
         println!("cargo::warning=libtorch is not set up: run `make libtorch`");
         return;
@@ -29,6 +30,6 @@ fn main() {
         // As a system folder: its warnings are not ours.
         .flag("-isystem")
         .flag(include.display().to_string())
-        .file(SHIM)
+        .files(SHIM)
         .compile("tenon_shim");
 }

@@ -1,92 +1,144 @@
 #!/usr/bin/env bash
-# What a GPU shows: answers equal to the processor's, throughput of 1, 2, 4 and 8 instances against one stream behind a lock,
-# memory that runs out and is survived. Needs this checkout, the programs that were built from it, and a machine with an
-# NVIDIA GPU whose python3 has torch 2.11.0 for CUDA; makes its own models from a fixed seed; ends within eight minutes.
+# What a GPU shows: that one which is lost ends the host and not its callers, answers equal to the processor's, what reduced
+# precision gains, throughput of several instances against one stream behind a lock, memory that runs out and is survived.
+# Needs this checkout, the programs that were built from it, and a machine with an NVIDIA GPU whose python3 has torch 2.11.0
+# for CUDA; makes its own models from a fixed seed; ends within six minutes.
 #
-#   tests/gpu.sh FOLDER-WITH-tenon-AND-tenon-host [FOLDER-FOR-RESULTS]
+#   tests/gpu.sh FOLDER-WITH-tenon-AND-tenon-host [FOLDER-FOR-RESULTS [STEP...]]
 #
-# Every line is also appended to results.txt as soon as it is known, so that what was measured is there if it is cut off.
+# Every line is also appended to results.txt as soon as it is known, so that what was measured is there if it is cut off. A
+# step that fails says so and does not keep the next from its turn; one for which there is no time any more is left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-programs=$(realpath "${1:?the folder with tenon and tenon-host}")
-results=${2:-.tenon/gpu}
-work=$(mktemp -d)
-host_pid=
-trap '[ -z "$host_pid" ] || kill "$host_pid" 2>/dev/null; rm -rf "$work"' EXIT
-mkdir -p "$results"
-: >"$results/results.txt"
+
+# By what they may take at most, in seconds; what has been measured before comes last.
+STEPS=(lost:60 answers:60 pressure:60 instances:120)
+ALL_SECONDS=340
+
 tell() { printf '%s\n' "$*" | tee -a "$results/results.txt"; }
 
-libraries=$(python3 -c 'import os, torch; print(os.path.join(os.path.dirname(torch.__file__), "lib"))')
-tell "$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -1)," \
-	"torch $(python3 -c 'import torch; print(torch.__version__)')"
-python3 tests/gpu/models.py "$work" | tee -a "$results/results.txt"
-
-# Starts the host over a repository whose models have so many instances, and waits until it is ready.
-start() {
+# Starts the host over these models, each with so many instances, and waits until it is ready.
+start() { # instances, precision, models
+	local count=$1 precision=$2 model
+	shift 2
 	rm -rf "$work/models"
-	cp -r "$work/made" "$work/models"
-	sed -i "s/^count = .*/count = $1/; s/^precision = .*/precision = \"${2:-fp32}\"/" "$work"/models/*/model.toml
+	mkdir "$work/models"
+	for model in "$@"; do cp -r "$work/made/$model" "$work/models/"; done
+	sed -i "s/^count = .*/count = $count/; s/^precision = .*/precision = \"$precision\"/" "$work"/models/*/model.toml
 	LD_LIBRARY_PATH=$libraries "$programs/tenon-host" --models "$work/models" --data "$work/data" \
 		--listen 127.0.0.1:18080 --control-listen 127.0.0.1:18081 >>"$results/host.log" 2>&1 &
 	host_pid=$!
-	for _ in $(seq 600); do
+	local begun=$SECONDS
+	while ((SECONDS - begun < 60)); do
 		if curl -fsS -o /dev/null http://127.0.0.1:18080/health/ready 2>/dev/null; then return; fi
 		kill -0 "$host_pid" 2>/dev/null || break
-		sleep 0.2
+		sleep 0.1
 	done
-	tail -20 "$results/host.log"
-	curl -sS http://127.0.0.1:18080/health/ready || true
-	tell "FAILED: the host is not ready with $1 instances"
+	tell "FAILED: the host is not ready with $*: $(curl -sS http://127.0.0.1:18080/health/ready 2>&1 || true)"
+	tail -5 "$results/host.log" | cut -c 1-400 | while read -r line; do tell "  $line"; done
 	exit 1
 }
 stop() {
-	kill "$host_pid" && wait "$host_pid" || true
+	kill "$host_pid" && wait "$host_pid" || tell "the host ended with $?"
 	host_pid=
 }
-load() { # model, clients, seconds
+load() { # model, clients, seconds, body
+	local body=${4:-$1}
 	"$programs/tenon" bench "http://127.0.0.1:18080/v2/models/$1/infer" --clients "$2" --duration "$3s" --threads 4 \
-		--body "$work/$1.body" -H "inference-header-content-length: $(cat "$work/$1.header")" \
+		--body "$work/$body.body" -H "inference-header-content-length: $(cat "$work/$body.header")" \
 		--content-type application/octet-stream --json "$work/cell.json" >/dev/null
 	python3 tests/gpu/check.py cell "$work/cell.json"
 }
+scrape() { curl -sS http://127.0.0.1:18081/metrics -H "authorization: Bearer $(cat "$work/data/admin-token")"; }
+metrics() { tell "  $(scrape | python3 tests/gpu/check.py batches)"; }
+check() { python3 tests/gpu/check.py "$1" "$work" 127.0.0.1:18080 "${@:2}"; }
 
-metrics() {
-	tell "  $(curl -sS http://127.0.0.1:18081/metrics -H "authorization: Bearer $(cat "$work/data/admin-token")" \
-		| python3 tests/gpu/check.py batches)"
+step_models() {
+	tell "$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -1)," \
+		"torch $(python3 -c 'import torch; print(torch.__version__)')"
+	python3 tests/gpu/models.py "$work" | tee -a "$results/results.txt"
 }
 
-start 4
-tell "listed: $(curl -sS http://127.0.0.1:18080/v1/models | python3 tests/gpu/check.py listed)"
-tell "$(python3 tests/gpu/check.py answers "$work" 127.0.0.1:18080)"
-for model in conv encoder; do
-	tell "$model, the baseline (one stream, pageable copies, one at a time): $(python3 tests/gpu/check.py baseline "$work" $model)"
-done
-stop
-for count in 1 2 4 8; do
-	start "$count"
+step_lost() {
+	start 2 fp32 conv table
+	tell "a device-side assert: $(check lost)"
+	local code=0 begun=$SECONDS
+	wait "$host_pid" || code=$?
+	tell "  the host ended with $code (expected 1) $((SECONDS - begun)) s after that"
+	host_pid=
+	start 2 fp32 conv table
+	tell "  started anew: $(check table)"
+	stop
+}
+
+step_answers() {
+	start 4 fp32 conv encoder
+	tell "listed: $(curl -sS http://127.0.0.1:18080/v1/models | python3 tests/gpu/check.py listed)"
+	tell "$(check answers)"
 	for model in conv encoder; do
-		load "$model" 64 1 >/dev/null
-		nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits -lms 250 >"$work/busy" &
-		watch=$!
-		told=$(load "$model" 64 5)
-		kill "$watch"
-		busy=$(sort -n "$work/busy" | awk '{ v[NR] = $1 } END { print v[int(NR / 2) + 1] }')
-		tell "$model, $count instances, 64 clients: $told; the GPU is busy $busy % of the time (nvidia-smi, median)"
+		tell "$model, the baseline (one stream, pageable copies, one at a time): $(python3 tests/gpu/check.py baseline "$work" $model)"
 	done
+	stop
+}
+
+step_instances() {
+	local count model told watch busy
+	for count in 1 4 2 8; do
+		start "$count" fp32 conv encoder
+		for model in conv encoder; do
+			load "$model" 64 1 >/dev/null
+			nvidia-smi --query-gpu=utilization.gpu --format=csv,noheader,nounits -lms 250 >"$work/busy" &
+			watch=$!
+			told=$(load "$model" 64 4)
+			kill "$watch"
+			busy=$(sort -n "$work/busy" | awk '{ v[NR] = $1 } END { print v[int(NR / 2) + 1] }')
+			tell "$model, $count instances, 64 clients: $told; the GPU is busy $busy % of the time (nvidia-smi, median)"
+		done
+		metrics
+		stop
+	done
+}
+
+step_pressure() {
+	start 4 fp32 conv encoder
+	tell "$(check pressure)"
 	metrics
+	tell "$(check answers)"
+	tell "resident after all: $(grep VmRSS "/proc/$host_pid/status" | tr -s '\t ' ' ')"
 	stop
+}
+
+# One step, as a process of its own: so it can be ended, with all that it started.
+if [ "${1:-}" = --step ]; then
+	host_pid=
+	trap '[ -z "$host_pid" ] || kill -9 "$host_pid" 2>/dev/null || true' EXIT
+	"step_$2"
+	exit
+fi
+
+programs=$(realpath "${1:?the folder with tenon and tenon-host}")
+mkdir -p "${2:-.tenon/gpu}"
+results=$(realpath "${2:-.tenon/gpu}")
+work=$(mktemp -d)
+libraries=$(python3 -c 'import os, importlib.util as u; print(os.path.join(os.path.dirname(u.find_spec("torch").origin), "lib"))')
+export programs results work libraries
+trap 'rm -rf "$work"' EXIT
+: >"$results/results.txt"
+: >"$results/host.log"
+
+run_step() { # name, seconds
+	local left=$((ALL_SECONDS - SECONDS)) code=0 begun=$SECONDS
+	if ((left < 15)); then
+		tell "LEFT OUT: $1, there is no time any more"
+		return
+	fi
+	timeout -k 3 "$((left < $2 ? left : $2))" bash tests/gpu.sh --step "$1" || code=$?
+	((code == 0)) || tell "FAILED: the step $1 ended with $code (124: it took too long)"
+	tell "--- $1: $((SECONDS - begun)) s"
+}
+run_step models 60
+wanted=" ${*:3} "
+for step in "${STEPS[@]}"; do
+	if [ "$wanted" = "  " ] || [[ $wanted == *" ${step%:*} "* ]]; then run_step "${step%:*}" "${step#*:}"; fi
 done
-for precision in tf32; do
-	start 4 "$precision"
-	tell "$precision: $(python3 tests/gpu/check.py answers "$work" 127.0.0.1:18080 "$precision")"
-	tell "  $(for model in conv encoder; do printf '%s %s; ' $model "$(load $model 64 3)"; done)"
-	stop
-done
-start 4
-tell "$(python3 tests/gpu/check.py pressure "$work" 127.0.0.1:18080)"
-metrics
-tell "$(python3 tests/gpu/check.py answers "$work" 127.0.0.1:18080)"
-tell "resident after all: $(grep VmRSS "/proc/$host_pid/status" | tr -s '\t ' ' ')"
-stop
 tell "done in $SECONDS s"

@@ -43,7 +43,7 @@ const COMPOSERS: [&str; 7] =
     ["boot.rs", "boot/ending.rs", "boot/listen.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 30] = [
+const CRATES: [(&str, &[&str]); 31] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
@@ -57,6 +57,7 @@ const CRATES: [(&str, &[&str]); 30] = [
     ("wasmtime_wasi", &["host/sandbox/"]),
     ("tokenizers", &["host/sandbox/tokenizer.rs", "host/sandbox/host_calls/"]),
     ("tch", &["host/engine/torch/", "training/"]),
+    ("nvml_wrapper", &["host/engine/torch/nvml.rs"]),
     ("prometheus", &["host/telemetry/"]),
     ("opentelemetry_proto", &["host/telemetry/otlp/"]),
     ("prost", &["host/telemetry/otlp/", "host/http/oip/"]),

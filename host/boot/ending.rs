@@ -15,18 +15,23 @@ use crate::{function::LOOK_EVERY, http::Phase};
 const LAST_TASKS: Duration = Duration::from_secs(2);
 /// What lanes may take to end beyond the time that the engine gives them.
 const LAST_LANES: Duration = Duration::from_secs(15);
+/// What callers are waited for at most once a device is lost: whoever waits for it waits in vain, and batches on others
+/// end sooner.
+const LAST_OF_LOST: Duration = Duration::from_secs(5);
 
 impl Host {
     /// Refuses new invocations and waits, within bounds, for those in flight and for their answers to be written. Where
     /// another host has taken over, nobody is refused before that: callers leave as they get their answers.
     pub async fn drain(mut self) {
-        let until = Instant::now() + self.drain_timeout;
+        let is_lost = self.rooms.engine.lost().is_some();
+        let bound = if is_lost { self.drain_timeout.min(LAST_OF_LOST) } else { self.drain_timeout };
+        let until = Instant::now() + bound;
         if *self.phase.borrow() == Phase::Leaving {
             self.leave(until).await;
         }
         self.rooms.admission.drain();
         if timeout_at(until, self.rooms.admission.idle()).await.is_err() {
-            let (left, bound) = (self.telemetry.in_flight().get(), self.drain_timeout.as_millis());
+            let (left, bound) = (self.telemetry.in_flight().get(), bound.as_millis());
             tracing::warn!(left, "invocations were still running after {bound} ms and are ended");
             self.rooms.admission.cut();
             // Rows on a device may hold their places longer; their callers have been answered.

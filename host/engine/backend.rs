@@ -7,7 +7,7 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use super::batch::Batch;
-pub use crate::telemetry::DeviceMemory;
+pub use crate::telemetry::{DeviceActivity, DeviceMemory};
 use crate::tensor::{Datatype, HeapStaging, Signature, Staging};
 
 /// Where an instance computes.
@@ -28,23 +28,38 @@ impl fmt::Display for Device {
     }
 }
 
-/// How exactly a GPU computes. A processor's lanes compute in 32 bits whatever this says.
+/// How exactly a model computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// 32 bits throughout.
     #[default]
     Fp32,
-    /// Inputs of matrix products and convolutions are rounded to 10 bits of mantissa.
+    /// Inputs of matrix products and convolutions are rounded to 10 bits of mantissa, on a GPU; a processor computes in 32.
     Tf32,
+    /// 16 bits, of which 8 are the mantissa's.
+    Bf16,
+    /// 16 bits, of which 11 are the mantissa's, and no number above 65504; on a GPU alone.
+    Fp16,
 }
 
 impl Precision {
     /// From exact to quick.
-    pub const ALL: [Self; 2] = [Self::Fp32, Self::Tf32];
+    pub const ALL: [Self; 4] = [Self::Fp32, Self::Tf32, Self::Bf16, Self::Fp16];
 
     /// The name in `model.toml`.
     pub fn name(self) -> &'static str {
-        ["fp32", "tf32"][self as usize]
+        ["fp32", "tf32", "bf16", "fp16"][self as usize]
+    }
+
+    /// What it comes to on a device.
+    pub fn on(self, device: Device) -> Self {
+        if (self, device) == (Self::Tf32, Device::Cpu) { Self::Fp32 } else { self }
+    }
+
+    /// How far outputs may be from those in 32 bits, of the largest of them, unless `model.toml` says otherwise: some ten
+    /// roundings of this precision.
+    pub fn tolerance(self) -> f64 {
+        [0.0, 5e-3, 2e-2, 5e-3][self as usize]
     }
 }
 
@@ -120,6 +135,11 @@ pub trait Backend: Send + Sync {
 
     /// What a device's memory is used for; `None` where nobody counts.
     fn memory(&self, _device: Device) -> Option<DeviceMemory> {
+        None
+    }
+
+    /// What a device does at present; `None` where nobody tells. May ask a driver, so it is for whoever looks at figures.
+    fn activity(&self, _device: Device) -> Option<DeviceActivity> {
         None
     }
 

@@ -51,6 +51,11 @@ pub enum LoadError {
     Backend { file: PathBuf, detail: String },
     #[error("{} does not fit in the device's memory: {detail}", file.display())]
     Memory { file: PathBuf, detail: String },
+    #[error(
+        "{}: in `{precision}` its outputs differ from those in fp32 by {difference:.2e} of the largest, and model.tolerance is \
+         {tolerance:.2e}: state another precision, or a tolerance that is right for this model", file.display()
+    )]
+    Inexact { file: PathBuf, precision: &'static str, difference: f64, tolerance: f64 },
     #[error("instances.device asks for {wanted}, and this host has {there} (`tenon doctor` says why)")]
     NoDevice { wanted: String, there: String },
     #[error("the first rows failed: {0}")]
@@ -68,6 +73,7 @@ impl LoadError {
             Self::NoVersion { .. } => "it has no version",
             Self::Backend { .. } => "its model file cannot be loaded",
             Self::Memory { .. } => "the device's memory is too small for it",
+            Self::Inexact { .. } => "it is less exact than it may be",
             Self::NoDevice { .. } => "the host has not the device that it asks for",
             Self::WarmUp(_) => "its first rows failed",
             Self::Thread(_) => "the host has no thread for it",

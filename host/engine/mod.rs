@@ -6,6 +6,7 @@
 //! The way of a row: `Model::infer` → `check` → `ticket` → `waiting` (the lock around `queue`, the policy) → `instance`
 //! (a lane's thread) → `batch` → `backend` → back into its `ticket` → `Pending::outputs`.
 
+mod accuracy;
 mod advice;
 mod backend;
 mod batch;
@@ -48,7 +49,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use backend::{
-    Backend, BackendError, Cause, Dense, Device, DeviceMemory, Instance, Loaded, Precision, Read, Short,
+    Backend, BackendError, Cause, Dense, Device, DeviceActivity, DeviceMemory, Instance, Loaded, Precision, Read, Short,
 };
 pub use batch::{Batch, Input};
 use budget::Budget;
@@ -184,8 +185,9 @@ impl Engine {
         config.validate()?;
         let devices = backend.devices();
         let budgets = devices.iter().map(|device| (*device, config.budget(&backend, *device))).collect();
-        let counted = backend.clone();
+        let (counted, asked, all) = (backend.clone(), backend.clone(), devices.clone());
         telemetry.watch_devices(move || devices.iter().filter_map(|device| counted.memory(*device)).collect());
+        telemetry.watch_activity(move || all.iter().filter_map(|device| asked.activity(*device)).collect());
         let mut engine = Self {
             catalogue: ArcSwap::default(),
             changes: AtomicU64::new(0),

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    Config, WarmUp,
-    backend::{Backend, BackendError, Device, Instance, Precision},
+    Config, WarmUp, accuracy,
+    backend::{Backend, BackendError, Device, Instance},
     budget::{Budget, RowBytes, TooLittle},
     ceiling::Ceiling,
     check,
@@ -74,17 +74,17 @@ impl Model {
             Arc::make_mut(&mut manifest.plan).buckets.clone_from(&manifest.buckets);
         }
         let file = found.model_file(version);
+        let reference = accuracy::reference(backend, &file, (&manifest, devices[0]))?;
         let places = devices.iter().map(|device| bring(found, &file, &manifest, *device, (config, backend, budgets)));
         let places: Vec<_> = places.collect::<Result<_, _>>()?;
         let failed = |error: BackendError| failed(&file, error);
         // The first device speaks for all of them: a host's GPUs are alike.
-        let key = Key {
-            model: digests[0].clone(),
-            device: devices[0].to_string(),
-            backend: fingerprint(backend, devices[0], manifest.precision),
-        };
+        let key = warm_up::key(backend, &digests[0], (devices[0], manifest.precision));
         let mut instance = places[0].loaded.instance().map_err(failed)?;
         instance.limit_memory(places[0].share.lane_bytes());
+        if let Some(reference) = reference {
+            accuracy::is_exact(&reference, &mut *instance, (&file, &manifest))?;
+        }
         let profile =
             profile(key, (&manifest, devices[0]), config, &mut *instance).map_err(|error| match error.short() {
                 Some(_) => failed(error),
@@ -279,18 +279,11 @@ pub(super) type DeviceShare = (Device, u64);
 /// The memory of each device, and the shares that become free when a version serves.
 pub(super) type Budgets<'a> = (&'a BTreeMap<Device, Arc<Budget>>, &'a [DeviceShare]);
 
-fn failed(file: &Path, error: BackendError) -> LoadError {
+/// What is told of an error while a model comes up.
+pub(super) fn failed(file: &Path, error: BackendError) -> LoadError {
     match error.short() {
         Some(_) => LoadError::Memory { file: file.into(), detail: error.detail },
         None => LoadError::Backend { file: file.into(), detail: error.detail },
-    }
-}
-
-/// What a profile's times depend on. Precision is a GPU's.
-fn fingerprint(backend: &dyn Backend, device: Device, precision: Precision) -> String {
-    match device {
-        Device::Cpu => backend.fingerprint(device),
-        Device::Cuda(_) => format!("{}-{}", backend.fingerprint(device), precision.name()),
     }
 }
 

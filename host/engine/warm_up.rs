@@ -6,9 +6,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    backend::{BackendError, Device, Instance},
+    backend::{Backend, BackendError, Device, Instance, Precision},
     batch::{Batch, Form, Pad, Plan, Row},
-    profile::Taken,
+    profile::{Key, Taken},
 };
 use crate::tensor::{Layout, Tensor};
 
@@ -19,6 +19,16 @@ const PLAIN: f64 = 0.5;
 const FIRST_RUNS: usize = 2;
 /// Seen on an H100: the first took 15 times as long as later ones, the second up to twice.
 const SHAPE_RUNS: usize = 3;
+
+/// What the times of a model depend on.
+pub(super) fn key(backend: &dyn Backend, digest: &str, (device, precision): (Device, Precision)) -> Key {
+    let backend = match (device, precision.on(device)) {
+        // Without a word for it, as profiles were before a processor had other ones.
+        (Device::Cpu, Precision::Fp32) => backend.fingerprint(device),
+        (_, precision) => format!("{}-{}", backend.fingerprint(device), precision.name()),
+    };
+    Key { model: digest.into(), device: device.to_string(), backend }
+}
 
 /// Runs one row as often as it takes until runs are no slower than later ones.
 pub(super) fn begin(instance: &mut dyn Instance, plan: &Plan, lengths: &[u64]) -> Result<(), BackendError> {
@@ -62,7 +72,8 @@ pub(super) fn run(
     Ok(Taken { time: begun.elapsed(), bytes: instance.peak_bytes() })
 }
 
-fn made_up(form: &Form, rows: usize, lengths: &[u64]) -> Result<Tensor, BackendError> {
+/// Rows of one input, all alike.
+pub(super) fn made_up(form: &Form, rows: usize, lengths: &[u64]) -> Result<Tensor, BackendError> {
     let extents = form.spec.kind.row_shape().iter();
     let ragged = form.ragged.map_or(0, |(_, dimension)| lengths[dimension]);
     let fixed = |extent: &crate::tensor::Extent| {

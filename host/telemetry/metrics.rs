@@ -10,7 +10,7 @@ use prometheus::{
 };
 
 use super::{
-    device::{DeviceGauges, DeviceMemory},
+    device::{DeviceActivity, DeviceGauges, DeviceMemory},
     guest_log::GuestLogs,
     handles::{FunctionMetrics, ModelMetrics, OUTCOMES, Outcome},
     labels::{Labels, counters, gauges, histograms, register},
@@ -201,6 +201,11 @@ impl Telemetry {
     /// Shows from now on what devices' memory is used for, as this tells it.
     pub fn watch_devices(&self, read: impl Fn() -> Vec<DeviceMemory> + Send + Sync + 'static) {
         self.gathering.devices.watch(Box::new(read));
+    }
+
+    /// Shows from now on what devices do, as this tells it.
+    pub fn watch_activity(&self, ask: impl Fn() -> Vec<DeviceActivity> + Send + Sync + 'static) {
+        self.gathering.devices.watch_activity(Box::new(ask));
     }
 
     /// What devices' memory is used for, where somebody counts it.

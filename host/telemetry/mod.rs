@@ -20,7 +20,7 @@ mod window;
 use std::{sync::Arc, time::Duration, time::Instant};
 
 pub use config::{Config, Headers, LogFormat, Protocol};
-pub use device::DeviceMemory;
+pub use device::{DeviceActivity, DeviceMemory};
 pub use guest_log::{FunctionLog, GuestLogs, Line, LineKind, Passage, Reader};
 pub use handles::{FunctionMetrics, ModelMetrics, OUTCOMES};
 pub use logs::start as start_logs;

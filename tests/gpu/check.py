@@ -119,6 +119,63 @@ def pressure(work, address):
     return f"48 callers while all but {left >> 20} MiB of the GPU are taken: {told}; {len(wrong)} wrong {sorted(set(wrong))[:2]}"
 
 
+def table(work, address):
+    known = torch.load(f"{work}/table.examples")
+    return f"a good id {ask(address, 'table', known['names'], known['examples'][0])[0]}"
+
+
+def ready(address):
+    """The status of readiness; `None` where nobody listens any more."""
+    try:
+        connection = http.client.HTTPConnection(address, timeout=5)
+        connection.request("GET", "/health/ready")
+        return connection.getresponse().status
+    except (http.client.HTTPException, OSError):
+        return None
+
+
+def lost(work, address):
+    """An id that model.toml allows and the table does not have, beside callers of another model on the same GPU."""
+    known, table = torch.load(f"{work}/conv.examples"), torch.load(f"{work}/table.examples")
+    statuses, wrong, phase, lock = {}, [], ["before"], threading.Lock()
+
+    def caller(number):
+        example = number % len(known["examples"])
+        while phase[0] != "end":
+            try:
+                status, answer = ask(address, "conv", known["names"], known["examples"][example])
+            except (http.client.HTTPException, OSError):
+                status, answer = "no connection", None
+            with lock:
+                statuses[phase[0], status] = statuses.get((phase[0], status), 0) + 1
+                if status == 200 and float((answer - known["answers"][example]).abs().max()) > TOLERANCE["fp32"]:
+                    wrong.append("another answer")
+            if status != 200:
+                time.sleep(0.02)
+
+    threads = [threading.Thread(target=caller, args=(number,)) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    good = ask(address, "table", table["names"], table["examples"][0])[0]
+    phase[0], begun = "after", time.monotonic()
+    bad = ask(address, "table", table["names"], (torch.tensor([[1, 50, 3, 4]]),))
+    answered = time.monotonic() - begun
+    unready = closed = None
+    while closed is None and time.monotonic() - begun < 40:
+        status, now = ready(address), time.monotonic() - begun
+        if status != 200 and unready is None:
+            unready = f"{status} after {now:.2f} s"
+        closed = now if status is None else None
+        time.sleep(0.02)
+    phase[0] = "end"
+    for thread in threads:
+        thread.join()
+    told = ", ".join(f"{phase} {status}: {count}" for (phase, status), count in sorted(statuses.items(), key=str))
+    return (f"a good id {good}; a bad one {bad[0]} after {answered:.2f} s ({bad[1]!r:.200}); ready {unready}; nobody listens "
+            f"after {closed if closed is None else round(closed, 2)} s; 16 callers of another model: {told}; {len(wrong)} wrong")
+
+
 def batches(text):
     sums = {}
     for line in text.splitlines():
@@ -151,5 +208,5 @@ def cell(file):
 
 if __name__ == "__main__":
     what, rest = sys.argv[1], sys.argv[2:]
-    run = {"answers": answers, "baseline": baseline, "pressure": pressure, "cell": cell}
+    run = {"answers": answers, "baseline": baseline, "pressure": pressure, "lost": lost, "table": table, "cell": cell}
     print(run[what](*rest) if what in run else {"batches": batches, "listed": listed}[what](sys.stdin.read()))

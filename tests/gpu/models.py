@@ -65,6 +65,32 @@ class Encoder(nn.Module):
         return F.normalize((h * part).sum(1) / part.sum(1).clamp(min=1e-9), dim=1)
 
 
+class Table(nn.Module):
+    """Has fewer words than its model.toml says: ids beyond them pass every check of the host's, and assert on a GPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(16, 8)
+
+    def forward(self, ids):
+        return self.words(ids).sum(1)
+
+
+TABLE = """[model]
+precision = "fp32"
+[[input]]
+name = "ids"
+datatype = "INT64"
+shape = ["rows", 4]
+range = [0, 99]
+[[output]]
+name = "sums"
+datatype = "FP32"
+shape = ["rows", 8]
+[instances]
+count = 2
+device = "cuda"
+"""
 CONV = f"""[model]
 precision = "fp32"
 [[input]]
@@ -135,6 +161,7 @@ def main():
     for name, model, toml, names, examples in (
         ("conv", residual(), CONV, ["picture"], pictures),
         ("encoder", Encoder(), ENCODER, ["ids", "mask"], ids),
+        ("table", Table(), TABLE, ["ids"], [(torch.tensor([[1, 2, 3, 15]]),)]),
     ):
         model = model.eval()
         folder = to / "made" / name

@@ -53,11 +53,12 @@ struct File {
 struct ModelSection {
     format: String,
     precision: String,
+    tolerance: Option<f64>,
 }
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { format: rules::TORCHSCRIPT.into(), precision: Precision::default().name().into() }
+        Self { format: rules::TORCHSCRIPT.into(), precision: Precision::default().name().into(), tolerance: None }
     }
 }
 
@@ -163,8 +164,10 @@ pub(super) struct Manifest {
     pub(super) instances: usize,
     /// Where they compute.
     pub(super) placement: Placement,
-    /// How exactly a GPU computes.
+    /// How exactly it computes.
     pub(super) precision: Precision,
+    /// How far outputs may be from those in 32 bits, as a part of the largest.
+    pub(super) tolerance: f64,
 }
 
 /// Where a model's instances are to compute.

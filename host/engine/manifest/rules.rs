@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Batching, DEFAULT_FIRST_BUCKET, Dimension, Extent, File, Instances, Manifest, Placement, TensorSection};
+use super::{
+    Batching, DEFAULT_FIRST_BUCKET, Dimension, Extent, File, Instances, Manifest, ModelSection, Placement,
+    TensorSection,
+};
 use crate::{
     engine::{
         backend::Precision,
@@ -21,6 +24,8 @@ const LEAST_LANE_BYTES: u64 = 4 << 10;
 /// Limits in rows and times beyond these are taken for slips of the pen.
 const MAX_ROWS: usize = 65_536;
 const MAX_MS: u64 = 3_600_000;
+/// Outputs that differ by more than the largest of them are other outputs.
+const MAX_TOLERANCE: f64 = 1.0;
 
 /// Judges a whole file.
 pub(super) fn judge(file: File) -> Result<Manifest, String> {
@@ -58,6 +63,7 @@ pub(super) fn judge(file: File) -> Result<Manifest, String> {
         instances: file.instances.count,
         placement: placement(&file.instances.device)?,
         precision: precision(&file.model.precision)?,
+        tolerance: tolerance(&file.model)?,
         signature,
     })
 }
@@ -241,6 +247,14 @@ fn precision(name: &str) -> Result<Precision, String> {
     let known = || Precision::ALL.map(|precision| format!("\"{}\"", precision.name())).join(", ");
     let found = Precision::ALL.into_iter().find(|precision| precision.name() == name);
     found.ok_or_else(|| format!("model.precision: `{name}` is unknown; known: {}", known()))
+}
+
+fn tolerance(model: &ModelSection) -> Result<f64, String> {
+    match model.tolerance {
+        Some(stated) if stated > 0.0 && stated <= MAX_TOLERANCE => Ok(stated),
+        Some(stated) => Err(format!("model.tolerance: must be above 0 and at most {MAX_TOLERANCE}, is {stated}")),
+        None => precision(&model.precision).map(Precision::tolerance),
+    }
 }
 
 impl Extent {

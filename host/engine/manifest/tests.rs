@@ -82,7 +82,12 @@ fn every_rule_names_the_key_and_what_would_be_right() {
             "instances.device: `cuda:x` is unknown; known: \"auto\", \"cpu\", \"cuda\"",
         ),
         ("count = 2", "device = \"tpu\"", "instances.device: `tpu` is unknown; known: \"auto\", \"cpu\""),
-        ("count = 2", "[model]\nprecision = \"int4\"", "model.precision: `int4` is unknown; known: \"fp32\", \"tf32\""),
+        (
+            "count = 2",
+            "[model]\nprecision = \"int4\"",
+            "model.precision: `int4` is unknown; known: \"fp32\", \"tf32\", \"bf16\", \"fp16\"",
+        ),
+        ("count = 2", "[model]\ntolerance = 0.0", "model.tolerance: must be above 0 and at most 1, is 0"),
         (
             "count = 2",
             "count = 2\n[model]\nformat = \"onnx\"",

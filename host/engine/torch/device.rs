@@ -68,7 +68,7 @@ unsafe extern "C" {
 }
 
 /// Runs a call of the shim, and reads what it said where it failed.
-fn call(run: impl FnOnce(*mut c_char, usize) -> i32) -> Result<(), BackendError> {
+pub(super) fn call(run: impl FnOnce(*mut c_char, usize) -> i32) -> Result<(), BackendError> {
     let mut said = [0_u8; SAID_BYTES];
     if run(said.as_mut_ptr().cast(), SAID_BYTES) == 0 {
         return Ok(());

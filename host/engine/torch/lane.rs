@@ -23,11 +23,14 @@ pub(super) fn said(error: TchError) -> BackendError {
 }
 
 /// A module as a lane runs it.
+#[derive(Clone)]
 pub(super) struct Forward {
     module: Arc<CModule>,
     pub(super) signature: Arc<Signature>,
     /// Whether `forward` was seen to give one plain tensor, or might.
     gives_tensor: bool,
+    /// What floating inputs are converted to; outputs come back as they are declared.
+    kind: Option<Kind>,
 }
 
 /// A lane's module and the memory that its batches are stacked in.
@@ -41,12 +44,28 @@ pub(super) struct Lane {
 impl Forward {
     pub(super) fn new(module: Arc<CModule>, signature: Arc<Signature>) -> Self {
         let gives_tensor = signature.outputs.len() == 1;
-        Self { module, signature, gives_tensor }
+        Self { module, signature, gives_tensor, kind: None }
+    }
+
+    /// For a module whose weights are of this kind.
+    pub(super) fn in_kind(self, kind: Option<Kind>) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// From inputs as declared to outputs as declared.
+    pub(super) fn run(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, BackendError> {
+        let Some(kind) = self.kind else { return self.forward(inputs) };
+        let inputs = inputs.iter().map(|input| converted(input, Some(kind))).collect::<Result<_, _>>()?;
+        let outputs = self.forward(inputs)?;
+        // Of outputs that are not declared there is no kind; who reads them says that they are too many.
+        let declared = self.signature.outputs.iter().map(|output| datatype::kind(output.kind.datatype));
+        let declared = declared.chain(std::iter::repeat(None));
+        outputs.iter().zip(declared).map(|(output, kind)| converted(output, kind)).collect()
     }
 
     /// `tch` leaks the inputs' headers when `forward_is` throws (their memory is the lane's own), and does not when
     /// `forward_ts` does: so the latter is used for every model that allows it.
-    pub(super) fn run(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, BackendError> {
+    fn forward(&mut self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, BackendError> {
         if self.gives_tensor {
             match self.module.forward_ts(&inputs) {
                 Ok(tensor) => return Ok(vec![tensor]),
@@ -93,6 +112,16 @@ impl Instance for Lane {
 
     fn release_memory(&mut self) {
         self.stacks.iter_mut().for_each(Stack::release);
+    }
+}
+
+/// The same in another kind, if both are floating; everything else stays what it is.
+fn converted(tensor: &Tensor, kind: Option<Kind>) -> Result<Tensor, BackendError> {
+    let is_floating = |kind: Kind| matches!(kind, Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16);
+    let now = tensor.f_kind().map_err(said)?;
+    match kind.filter(|kind| *kind != now && is_floating(*kind) && is_floating(now)) {
+        Some(kind) => tensor.f_to_kind(kind).map_err(said),
+        None => Ok(tensor.shallow_clone()),
     }
 }
 

@@ -8,6 +8,8 @@ mod device;
 mod gpu;
 mod lane;
 mod memory;
+mod nvml;
+mod reduced;
 #[cfg(test)]
 pub(super) mod tests;
 
@@ -21,11 +23,12 @@ use std::{
 
 use tch::CModule;
 
-use super::{Backend, BackendError, Device, DeviceMemory, Instance, Loaded, Precision};
+use super::{Backend, BackendError, Device, DeviceActivity, DeviceMemory, Instance, Loaded, Precision};
 use crate::tensor::Signature;
 use gpu::GpuLane;
 use lane::{Forward, Lane};
 use memory::Account;
+use nvml::{Bus, Driver};
 
 /// The release that this program is linked against.
 const LIBTORCH: &str = "2.11.0";
@@ -40,6 +43,7 @@ pub struct Torch {
     intra_op_threads: usize,
     memory: Memory,
     gpus: Vec<Arc<Gpu>>,
+    driver: Option<Driver>,
 }
 
 /// What is held on the CPU: by models, and by lanes.
@@ -56,6 +60,8 @@ struct Gpu {
     index: u32,
     /// What was free at the start, less what is left alone.
     bytes: u64,
+    /// By which the driver knows it.
+    bus: Option<Bus>,
     weights: AtomicU64,
     limit: AtomicU64,
     lost: Mutex<Option<String>>,
@@ -65,7 +71,8 @@ impl Gpu {
     fn new(index: u32) -> Result<Arc<Self>, BackendError> {
         let bytes = device::figures(index)?.free.saturating_sub(SPARE_BYTES);
         let (weights, limit, lost) = (AtomicU64::new(0), AtomicU64::new(bytes), Mutex::default());
-        Ok(Arc::new(Self { index, bytes, weights, limit, lost }))
+        let bus = Bus::of(index).inspect_err(|error| tracing::warn!(%error, "a GPU's utilisation is not told")).ok();
+        Ok(Arc::new(Self { index, bytes, bus, weights, limit, lost }))
     }
 
     /// Remembers why it takes nothing any more: such an error stays until the process ends.
@@ -119,7 +126,11 @@ impl Torch {
         });
         // A host with a broken driver serves on its processor, and says so.
         let gpus = gpus.inspect_err(|error| tracing::error!(error, "there is a driver, but its GPUs cannot be used"));
-        Self { intra_op_threads, memory, gpus: gpus.unwrap_or_default() }
+        let gpus = gpus.unwrap_or_default();
+        let driver = (!gpus.is_empty()).then(Driver::load);
+        let told = |error: &String| tracing::warn!(error, "GPUs' utilisation, temperature and power are not told");
+        let driver = driver.and_then(|driver| driver.inspect_err(told).ok());
+        Self { intra_op_threads, memory, gpus, driver }
     }
 
     fn gpu(&self, device: Device) -> Option<&Arc<Gpu>> {
@@ -167,16 +178,16 @@ impl Backend for Torch {
                 ))
             })?;
         }
+        reduced::may(device, precision)?;
         if let Some(gpu) = self.gpu(device) {
             return Ok(Arc::new(OnGpu::load(file, signature, (gpu.clone(), precision))?));
         }
         let weights = self.memory.weights.part();
         let entered = weights.enter();
-        let mut module = CModule::load_on_device(file, tch::Device::Cpu).map_err(lane::said)?;
-        module.f_set_eval().map_err(lane::said)?;
+        let (module, _) = module(file, signature, (tch::Device::Cpu, precision))?;
         drop(entered);
-        let (module, lanes) = (Arc::new(module), self.memory.lanes.clone());
-        Ok(Arc::new(Module { module, signature: signature.clone(), weights, lanes }))
+        let forward = Forward::new(Arc::new(module), signature.clone()).in_kind(reduced::kind(precision));
+        Ok(Arc::new(Module { forward, weights, lanes: self.memory.lanes.clone() }))
     }
 
     fn memory(&self, device: Device) -> Option<DeviceMemory> {
@@ -193,6 +204,15 @@ impl Backend for Torch {
         })
     }
 
+    fn activity(&self, device: Device) -> Option<DeviceActivity> {
+        let gpu = self.gpu(device)?;
+        let mut activity = DeviceActivity::of(device.to_string());
+        if let Some((driver, bus)) = self.driver.as_ref().zip(gpu.bus.as_ref()) {
+            driver.ask(bus, &mut activity);
+        }
+        Some(activity)
+    }
+
     fn memory_bytes(&self, device: Device) -> Option<u64> {
         self.gpu(device).map(|gpu| gpu.bytes)
     }
@@ -205,10 +225,25 @@ impl Backend for Torch {
     }
 }
 
+/// A module as it is to compute, and how many bytes its file has.
+fn module(
+    file: &Path,
+    signature: &Arc<Signature>,
+    (to, precision): (tch::Device, Precision),
+) -> Result<(CModule, u64), BackendError> {
+    if let Some(kind) = reduced::kind(precision) {
+        let reduced = reduced::load(file, signature, (to, kind))?;
+        return Ok((reduced.module, reduced.bytes));
+    }
+    // Loading there and not moving there: constants of a trace only come along so.
+    let mut module = CModule::load_on_device(file, to).map_err(lane::said)?;
+    module.f_set_eval().map_err(lane::said)?;
+    Ok((module, file.metadata().map_or(0, |file| file.len())))
+}
+
 /// A module in a GPU's memory.
 struct OnGpu {
-    module: Arc<CModule>,
-    signature: Arc<Signature>,
+    forward: Forward,
     gpu: Arc<Gpu>,
     precision: Precision,
     weight_bytes: u64,
@@ -220,13 +255,12 @@ impl OnGpu {
         signature: &Arc<Signature>,
         (gpu, precision): (Arc<Gpu>, Precision),
     ) -> Result<Self, BackendError> {
-        // Loading there and not moving there: constants of a trace only come along so.
-        let mut module = CModule::load_on_device(file, tch::Device::Cuda(gpu.index as usize)).map_err(lane::said)?;
-        module.f_set_eval().map_err(lane::said)?;
         // Weights lie in the file as they lie in memory. What the allocator holds more now may be others' batches.
-        let weight_bytes = file.metadata().map_or(0, |file| file.len());
+        let to = tch::Device::Cuda(gpu.index as usize);
+        let (module, weight_bytes) = module(file, signature, (to, precision))?;
         gpu.weights.fetch_add(weight_bytes, Relaxed);
-        Ok(Self { module: Arc::new(module), signature: signature.clone(), gpu, precision, weight_bytes })
+        let forward = Forward::new(Arc::new(module), signature.clone()).in_kind(reduced::kind(precision));
+        Ok(Self { forward, gpu, precision, weight_bytes })
     }
 }
 
@@ -239,8 +273,7 @@ impl Drop for OnGpu {
 impl Loaded for OnGpu {
     fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
         self.gpu.works()?;
-        let forward = Forward::new(self.module.clone(), self.signature.clone());
-        Ok(Box::new(GpuLane::new(forward, self.gpu.clone(), self.precision)?))
+        Ok(Box::new(GpuLane::new(self.forward.clone(), self.gpu.clone(), self.precision)?))
     }
 
     fn weight_bytes(&self) -> u64 {
@@ -249,8 +282,7 @@ impl Loaded for OnGpu {
 }
 
 struct Module {
-    module: Arc<CModule>,
-    signature: Arc<Signature>,
+    forward: Forward,
     weights: Arc<Account>,
     /// What its lanes' accounts are parts of.
     lanes: Arc<Account>,
@@ -258,8 +290,7 @@ struct Module {
 
 impl Loaded for Module {
     fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
-        let forward = Forward::new(self.module.clone(), self.signature.clone());
-        Ok(Box::new(Lane::new(forward, self.lanes.lane())?))
+        Ok(Box::new(Lane::new(self.forward.clone(), self.lanes.lane())?))
     }
 
     fn weight_bytes(&self) -> u64 {

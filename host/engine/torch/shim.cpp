@@ -1,4 +1,4 @@
-// The one piece of C++ of the host. First an allocator around libtorch's own, so that every byte on the CPU has an account;
+// Most of the host's C++ (script.cpp has the rest). First an allocator around libtorch's own, so that every byte on the CPU has an account;
 // then what devices need and tch has no name for.
 //
 // Why it is here: c10::SetCPUAllocator takes a C++ object. It owns the header before each block (whose bytes these are,
@@ -12,6 +12,8 @@
 #include <exception>
 #include <limits>
 #include <new>
+
+#include "said.h"
 
 #include <dlfcn.h>
 
@@ -110,34 +112,6 @@ namespace {
 
 constexpr auto kDevice = c10::DeviceType::CUDA;
 
-// A text of bounded length that the caller has room for.
-struct Said {
-  char* text;
-  std::size_t room;
-
-  void say(const char* what) const {
-    const std::size_t length = std::min(std::strlen(what), room - 1);
-    std::memcpy(text, what, length);
-    text[length] = '\0';
-  }
-};
-
-// Nothing may be thrown into Rust: 0, or -1 and what was said.
-template <typename Run>
-int caught(Said said, Run run) noexcept {
-  try {
-    run();
-    return 0;
-  } catch (const c10::Error& error) {
-    said.say(error.what_without_backtrace());
-  } catch (const std::exception& error) {
-    said.say(error.what());
-  } catch (...) {
-    said.say("something that is no exception was thrown");
-  }
-  return -1;
-}
-
 c10::Device device_at(int index) {
   return {kDevice, static_cast<c10::DeviceIndex>(index)};
 }
@@ -173,6 +147,27 @@ extern "C" int tenon_device_load(const char* library, int* count, char* text, st
     at::globalContext().lazyInitDevice(kDevice);
     *count = c10::impl::VirtualGuardImpl(kDevice).deviceCount();
   });
+}
+
+// Where the device is on its bus, by which its driver knows it. Asked of CUDA's runtime, which libtorch has brought along: the
+// device-generic interface has no word for it.
+extern "C" int tenon_device_bus(int device, char* bus, std::size_t bus_room, char* text, std::size_t room) {
+  const Said said{text, room};
+  using Ask = int (*)(char* bus, int room, int device);
+  using Forget = int (*)();
+  const auto ask = reinterpret_cast<Ask>(dlsym(RTLD_DEFAULT, "cudaDeviceGetPCIBusId"));
+  const auto forget = reinterpret_cast<Forget>(dlsym(RTLD_DEFAULT, "cudaGetLastError"));
+  if (ask == nullptr || forget == nullptr) {
+    said.say("there is no runtime of CUDA's");
+    return -1;
+  }
+  if (ask(bus, static_cast<int>(bus_room), device) != 0) {
+    // Or it would be taken for the next kernel's.
+    forget();
+    said.say("CUDA's runtime does not know the device's bus");
+    return -1;
+  }
+  return 0;
 }
 
 // Whether matrix products and convolutions may round their inputs to TF32: for the whole process, whoever submits work.

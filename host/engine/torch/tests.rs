@@ -1,5 +1,6 @@
 //! The backend on real TorchScript modules, traced here and served by a whole engine.
 
+mod precision;
 mod pressure;
 
 use std::{fs, path::Path, sync::Arc};
