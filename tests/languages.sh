@@ -62,7 +62,11 @@ printf '==> tenon inspect\n'
 lay_out rust tests/plugins/vectors/function.toml "$rust"
 for language in python javascript; do
     lay_out "$language" "plugins/$language/function.toml" "$work/$language.wasm"
+    # The same content, whose instances serve again.
+    { printf 'reuse = {}\n'; cat "plugins/$language/function.toml"; } >"$work/kept.toml"
+    lay_out "$language-kept" "$work/kept.toml" "$work/$language.wasm"
 done
+readonly functions_asked="lang/rust lang/python lang/python-kept lang/javascript lang/javascript-kept"
 
 printf '==> questions without a host\n'
 PYTHONDONTWRITEBYTECODE=1 python3 -m unittest discover --quiet --start-directory plugins/python --pattern '*_test.py'
@@ -85,10 +89,12 @@ for ((waited = 0; ; waited++)); do
 done
 python3 tests/languages/ask.py deploys "$log"
 printf '==> answers\n'
-python3 tests/languages/ask.py compare "127.0.0.1:$port" lang/rust lang/python lang/javascript \
+# shellcheck disable=SC2086 # names without spaces
+python3 tests/languages/ask.py compare "127.0.0.1:$port" $functions_asked \
     || fail "the languages do not agree"
 if [[ $measure == times ]]; then
     printf '==> times (load %s)\n' "$(cut -d ' ' -f 1-3 /proc/loadavg)"
-    python3 tests/languages/ask.py times "127.0.0.1:$port" lang/rust lang/python lang/javascript
+    # shellcheck disable=SC2086 # names without spaces
+    python3 tests/languages/ask.py times "127.0.0.1:$port" $functions_asked
 fi
 printf 'languages: Python and JavaScript answer like Rust\n'

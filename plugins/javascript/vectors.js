@@ -17,7 +17,8 @@ const DECIMALS = 1e6;
 // Failures of `encode` that a request can cause; every other one is a fault of the plugin.
 const CALLERS_FAULT = { 'too-long': 422, 'too-large': 413, memory: 413 };
 
-// Left by `preprocess` for `postprocess`: each invocation has a fresh copy of all globals.
+// Left by `preprocess` for `postprocess`. Set anew by each request, because with `reuse` in function.toml they are what the
+// last one left.
 let asked, tokens;
 
 export const preprocessing = {

@@ -22,7 +22,8 @@ DECIMALS = 6
 CALLERS_FAULT = {"too-long": 422, "too-large": 413, "memory": 413}
 POST_ONLY = Rejection(405, "method-not-allowed", "this function answers POST only", None, [("allow", "POST")], None)
 
-# Left by `preprocess` for `postprocess`: each invocation has a fresh copy of all globals.
+# Left by `preprocess` for `postprocess`. Set anew by each request, because with `reuse` in function.toml they are what the
+# last one left.
 asked: question.Question
 tokens: int
 

@@ -22,6 +22,7 @@ mod requests;
 mod scaling;
 mod stamp;
 mod start;
+mod swaps;
 mod tenants;
 mod watched;
 mod wire;
@@ -33,7 +34,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is measured, by name.
-const PARTS: [(&str, fn()); 14] = [
+const PARTS: [(&str, fn()); 15] = [
     ("instance", instance::measure),
     ("copy", copy::measure),
     ("scaling", scaling::measure),
@@ -47,6 +48,7 @@ const PARTS: [(&str, fn()); 14] = [
     ("tenants", tenants::measure),
     ("fair", fair::measure),
     ("start", start::measure),
+    ("swaps", swaps::measure),
     ("peers", peers::measure),
 ];
 /// Turns that each side takes; the median of the ratios is told.

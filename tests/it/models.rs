@@ -263,7 +263,7 @@ async fn orders_that_make_no_sense_say_so() {
         ("lookup/load", json!({ "force": true }), 400, "bad-request", "`force`"),
         ("lookup/unload", json!({ "version": "x" }), 400, "bad-request", "\"x\""),
         ("lookup/unload", json!([1, 2, 3]), 400, "bad-request", "the body"),
-        ("lookup/unload", json!("x".repeat(5000)), 400, "bad-request", "4096 bytes"),
+        ("lookup/unload", json!("x".repeat(70_000)), 400, "bad-request", "65536 bytes"),
     ] {
         let problem = host.order(path, &body).await.is_problem(status, code);
         assert!(problem["detail"].as_str().unwrap().contains(part), "{path} {body}: {problem}");
