@@ -12,7 +12,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # By what they may take at most, in seconds; what has been measured before comes last.
-STEPS=(lost:60 answers:60 pressure:60 instances:120)
+STEPS=(lost:60 precision:130 figures:40 answers:60 pressure:50 instances:100)
 ALL_SECONDS=340
 
 tell() { printf '%s\n' "$*" | tee -a "$results/results.txt"; }
@@ -25,9 +25,16 @@ start() { # instances, precision, models
 	mkdir "$work/models"
 	for model in "$@"; do cp -r "$work/made/$model" "$work/models/"; done
 	sed -i "s/^count = .*/count = $count/; s/^precision = .*/precision = \"$precision\"/" "$work"/models/*/model.toml
+	serve "$@"
+}
+launch() {
 	LD_LIBRARY_PATH=$libraries "$programs/tenon-host" --models "$work/models" --data "$work/data" \
 		--listen 127.0.0.1:18080 --control-listen 127.0.0.1:18081 >>"$results/host.log" 2>&1 &
 	host_pid=$!
+}
+# Starts the host over what lies in the repository, and waits until it is ready.
+serve() { # models, for messages
+	launch
 	local begun=$SECONDS
 	while ((SECONDS - begun < 60)); do
 		if curl -fsS -o /dev/null http://127.0.0.1:18080/health/ready 2>/dev/null; then return; fi
@@ -47,11 +54,11 @@ load() { # model, clients, seconds, body
 	"$programs/tenon" bench "http://127.0.0.1:18080/v2/models/$1/infer" --clients "$2" --duration "$3s" --threads 4 \
 		--body "$work/$body.body" -H "inference-header-content-length: $(cat "$work/$body.header")" \
 		--content-type application/octet-stream --json "$work/cell.json" >/dev/null
-	python3 tests/gpu/check.py cell "$work/cell.json"
+	python3 tests/gpu/figures.py cell "$work/cell.json"
 }
 scrape() { curl -sS http://127.0.0.1:18081/metrics -H "authorization: Bearer $(cat "$work/data/admin-token")"; }
-metrics() { tell "  $(scrape | python3 tests/gpu/check.py batches)"; }
-check() { python3 tests/gpu/check.py "$1" "$work" 127.0.0.1:18080 "${@:2}"; }
+metrics() { tell "  $(scrape | python3 tests/gpu/figures.py batches)"; }
+check() { python3 tests/gpu/check.py "$1" "$work" 127.0.0.1:18080 "${@:2}" || echo "FAILED: check.py $1 ended with $?"; }
 
 step_models() {
 	tell "$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -1)," \
@@ -63,20 +70,78 @@ step_lost() {
 	start 2 fp32 conv table
 	tell "a device-side assert: $(check lost)"
 	local code=0 begun=$SECONDS
+	while kill -0 "$host_pid" 2>/dev/null && ((SECONDS - begun < 20)); do sleep 0.2; done
+	if kill -9 "$host_pid" 2>/dev/null; then tell "  FAILED: the host was still there and was killed"; fi
 	wait "$host_pid" || code=$?
 	tell "  the host ended with $code (expected 1) $((SECONDS - begun)) s after that"
 	host_pid=
+	tail -4 "$results/host.log" | sed 's/\x1b\[[0-9;]*m//g' | cut -c 1-240 | while read -r line; do tell "  | $line"; done
 	start 2 fp32 conv table
 	tell "  started anew: $(check table)"
 	stop
 }
 
+# All precisions of a model side by side in one host, and load on one after the other, three times around: what the machine
+# does meanwhile is every precision's.
+step_precision() {
+	rm -rf "$work/models"
+	mkdir "$work/models"
+	local model precision round seconds
+	for model in encoder conv; do
+		for precision in fp32 tf32 bf16 fp16; do
+			cp -r "$work/made/$model" "$work/models/$model-$precision"
+			sed -i "s/^count = .*/count = 2/; s/^precision = .*/precision = \"$precision\"\ntolerance = 0.5/; s/^buckets = .*/buckets = { seq = [64, 256, 512] }/" \
+				"$work/models/$model-$precision/model.toml"
+		done
+	done
+	serve every precision
+	# What loading said of each, and what callers see.
+	{ grep 'held against fp32' "$results/host.log" || echo FAILED: nothing; } | sed 's/\x1b\[[0-9;]*m//g; s/.*models\/\([^/]*\)[^ ]*/  \1/' | sort -u \
+		| while read -r line; do tell "  at load: $line"; done
+	check precisions | while read -r line; do tell "$line"; done
+	for model in encoder conv; do
+		for precision in fp32 tf32 bf16 fp16; do load "$model-$precision" 64 1 "$model" >/dev/null; done
+	done
+	for round in 1 2 3; do
+		for model in encoder conv; do
+			[ "$model" = encoder ] && seconds=2 || seconds=1
+			for precision in fp32 tf32 bf16 fp16; do
+				tell "round $round, $model, $precision, 2 instances, 64 clients: $(load "$model-$precision" 64 "$seconds" "$model")"
+			done
+		done
+	done
+	metrics
+	stop
+}
+
+# What the host tells of the GPU, idle and under load, beside nvidia-smi.
+step_figures() {
+	start 2 fp32 encoder
+	sleep 1
+	tell "idle: $(scrape | python3 tests/gpu/figures.py device)"
+	load encoder 64 1 >/dev/null
+	local before after
+	before=$(scrape | python3 tests/gpu/figures.py busy)
+	load encoder 64 5 >"$work/told" &
+	local loading=$!
+	sleep 3
+	tell "under load: $(scrape | python3 tests/gpu/figures.py device); nvidia-smi: $(nvidia-smi \
+		--query-gpu=utilization.gpu,temperature.gpu,power.draw,pci.bus_id --format=csv,noheader | head -1)"
+	wait "$loading"
+	after=$(scrape | python3 tests/gpu/figures.py busy)
+	tell "  $(cat "$work/told"); $after - $before s with batches, by the GPU's clock, of 5 s of load"
+	local begun=$EPOCHREALTIME
+	scrape >/dev/null
+	tell "  a look at the metrics takes $(awk "BEGIN { printf \"%.1f\", ($EPOCHREALTIME - $begun) * 1000 }") ms"
+	stop
+}
+
 step_answers() {
 	start 4 fp32 conv encoder
-	tell "listed: $(curl -sS http://127.0.0.1:18080/v1/models | python3 tests/gpu/check.py listed)"
+	tell "listed: $(curl -sS http://127.0.0.1:18080/v1/models | python3 tests/gpu/figures.py listed)"
 	tell "$(check answers)"
 	for model in conv encoder; do
-		tell "$model, the baseline (one stream, pageable copies, one at a time): $(python3 tests/gpu/check.py baseline "$work" $model)"
+		tell "$model, the baseline (one stream, pageable copies, one at a time): $(python3 tests/gpu/check.py baseline "$work" "$model" || echo FAILED)"
 	done
 	stop
 }

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use prometheus::{GaugeVec, IntGaugeVec, Opts, Registry};
+use prometheus::{CounterVec, GaugeVec, IntGaugeVec, Opts, Registry};
 use serde::Serialize;
 
 use super::labels::{gauges, register};
@@ -51,14 +51,19 @@ pub struct DeviceActivity {
     pub temperature_celsius: Option<f64>,
     /// What it draws.
     pub power_watts: Option<f64>,
+    /// For how long it had batches of this host, since the start.
+    pub busy_seconds: Option<f64>,
 }
 
 impl DeviceActivity {
     /// Of a device, nothing told yet.
     pub fn of(device: impl Into<Cow<'static, str>>) -> Self {
-        Self { device: device.into(), utilization_ratio: None, temperature_celsius: None, power_watts: None }
+        let (utilization_ratio, temperature_celsius, power_watts, busy_seconds) = (None, None, None, None);
+        Self { device: device.into(), utilization_ratio, temperature_celsius, power_watts, busy_seconds }
     }
 }
+
+const BUSY: &str = "Time in which a device had batches of this host, as it told itself; what overlaps is counted once.";
 
 /// Asks whoever knows.
 pub(super) type Read<T> = Box<dyn Fn() -> Vec<T> + Send + Sync>;
@@ -71,6 +76,7 @@ pub(super) struct DeviceGauges {
     utilization: GaugeVec,
     temperature: GaugeVec,
     power: GaugeVec,
+    busy: CounterVec,
     read: Arc<OnceLock<Read<DeviceMemory>>>,
     ask: Arc<OnceLock<Read<DeviceActivity>>>,
 }
@@ -85,6 +91,7 @@ impl DeviceGauges {
             utilization: shares("tenon_device_utilization_ratio", "Share of time in which a device computes."),
             temperature: shares("tenon_device_temperature_celsius", "How warm a device is."),
             power: shares("tenon_device_power_watts", "What a device draws."),
+            busy: register(registry, CounterVec::new(Opts::new("tenon_device_busy_seconds_total", BUSY), &["device"])),
             read: Arc::default(),
             ask: Arc::default(),
         }
@@ -114,6 +121,10 @@ impl DeviceGauges {
             set(self.limit.with_label_values(&[&memory.device[..]]), memory.limit_bytes);
         }
         for activity in self.ask.get().map(|ask| ask()).unwrap_or_default() {
+            if let Some(seconds) = activity.busy_seconds {
+                let counted = self.busy.with_label_values(&[&activity.device[..]]);
+                counted.inc_by((seconds - counted.get()).max(0.0));
+            }
             let told = [
                 (&self.utilization, activity.utilization_ratio),
                 (&self.temperature, activity.temperature_celsius),

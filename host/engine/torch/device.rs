@@ -63,6 +63,7 @@ unsafe extern "C" {
     fn tenon_event_free(event: *mut c_void);
     fn tenon_event_record(event: *mut c_void, name: StreamName, text: *mut c_char, room: usize) -> i32;
     fn tenon_event_query(event: *mut c_void, done: *mut bool, text: *mut c_char, room: usize) -> i32;
+    fn tenon_event_elapsed(from: *mut c_void, to: *mut c_void, ms: *mut f64, text: *mut c_char, room: usize) -> i32;
     fn tenon_pinned(bytes: i64, tensor: *mut *mut c_void, text: *mut c_char, room: usize) -> i32;
     fn tenon_copy(to: *mut c_void, from: *const c_void, text: *mut c_char, room: usize) -> i32;
 }
@@ -180,6 +181,10 @@ impl Drop for OnStream {
 #[derive(Debug)]
 pub(super) struct Event(*mut c_void);
 
+#[expect(unsafe_code, reason = "an event is not bound to the thread that made it")]
+// SAFETY: CUDA's events may be used by any thread; c10's holds nothing else but numbers, and is not shared (no `Sync`).
+unsafe impl Send for Event {}
+
 impl Event {
     pub(super) fn new() -> Result<Self, BackendError> {
         let mut event = ptr::null_mut();
@@ -207,6 +212,15 @@ impl Event {
             }
         }
         Ok(())
+    }
+
+    /// How long after this one the other came, which may be less than nothing; both are done.
+    pub(super) fn seconds_to(&self, other: &Self) -> Result<f64, BackendError> {
+        let mut milliseconds = 0.0;
+        #[expect(unsafe_code, reason = "the shim's calls")]
+        // SAFETY: two events that live as long as these, a number to be written to, and room for what is said.
+        call(|text, room| unsafe { tenon_event_elapsed(self.0, other.0, &raw mut milliseconds, text, room) })?;
+        Ok(milliseconds / 1000.0)
     }
 
     fn is_done(&self) -> Result<bool, BackendError> {

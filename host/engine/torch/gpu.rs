@@ -22,6 +22,7 @@ pub(super) struct GpuLane {
     gpu: Arc<Gpu>,
     precision: Precision,
     stream: Stream,
+    begin: Event,
     end: Event,
     /// Where rows are stacked and outputs come to, one for each input and output.
     stacks: Vec<Pinned>,
@@ -32,16 +33,17 @@ pub(super) struct GpuLane {
 
 impl GpuLane {
     pub(super) fn new(forward: Forward, gpu: Arc<Gpu>, precision: Precision) -> Result<Self, BackendError> {
-        let (stream, end) = (Stream::new(gpu.index)?, Event::new()?);
+        let (stream, begin, end) = (Stream::new(gpu.index)?, Event::new()?, Event::new()?);
         let stacks = forward.signature.inputs.iter().map(|_| Pinned::empty()).collect::<Result<_, _>>()?;
         let arrivals = forward.signature.outputs.iter().map(|_| Pinned::empty()).collect::<Result<_, _>>()?;
-        Ok(Self { forward, gpu, precision, stream, end, stacks, arrivals, base: 0 })
+        Ok(Self { forward, gpu, precision, stream, begin, end, stacks, arrivals, base: 0 })
     }
 
     fn run_on_stream(&mut self, batch: &Batch<'_>, read: &mut Read<'_>) -> Result<(), BackendError> {
         let _no_grad = tch::no_grad_guard();
         let _on_stream = self.stream.enter()?;
         let to = tch::Device::Cuda(self.gpu.index as usize);
+        self.begin.record(self.stream)?;
         let inputs = batch.inputs().iter().zip(&mut self.stacks).map(|(input, stack)| {
             let stacked = stack.stack(input)?;
             stacked.f_to_device_(to, stacked.kind(), true, true).map_err(said)
@@ -59,6 +61,7 @@ impl GpuLane {
         self.end.record(self.stream)?;
         // Until then nothing else touches the pinned memory. (Device memory is reused in the stream's order.)
         self.end.wait()?;
+        self.gpu.busy.note(&self.begin, &self.end, self.stream);
         read(&came.iter().map(dense).collect::<Result<Vec<_>, _>>()?)
     }
 }

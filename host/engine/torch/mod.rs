@@ -3,6 +3,7 @@
 //! Owns loading and the process-wide settings; `lane` runs batches. Every call that can throw in C++ goes through the
 //! variant that returns the error: an exception must never unwind through Rust.
 
+mod busy;
 mod datatype;
 mod device;
 mod gpu;
@@ -25,6 +26,7 @@ use tch::CModule;
 
 use super::{Backend, BackendError, Device, DeviceActivity, DeviceMemory, Instance, Loaded, Precision};
 use crate::tensor::Signature;
+use busy::Busy;
 use gpu::GpuLane;
 use lane::{Forward, Lane};
 use memory::Account;
@@ -62,6 +64,7 @@ struct Gpu {
     bytes: u64,
     /// By which the driver knows it.
     bus: Option<Bus>,
+    busy: Busy,
     weights: AtomicU64,
     limit: AtomicU64,
     lost: Mutex<Option<String>>,
@@ -72,7 +75,7 @@ impl Gpu {
         let bytes = device::figures(index)?.free.saturating_sub(SPARE_BYTES);
         let (weights, limit, lost) = (AtomicU64::new(0), AtomicU64::new(bytes), Mutex::default());
         let bus = Bus::of(index).inspect_err(|error| tracing::warn!(%error, "a GPU's utilisation is not told")).ok();
-        Ok(Arc::new(Self { index, bytes, bus, weights, limit, lost }))
+        Ok(Arc::new(Self { index, bytes, bus, busy: Busy::default(), weights, limit, lost }))
     }
 
     /// Remembers why it takes nothing any more: such an error stays until the process ends.
@@ -206,7 +209,8 @@ impl Backend for Torch {
 
     fn activity(&self, device: Device) -> Option<DeviceActivity> {
         let gpu = self.gpu(device)?;
-        let mut activity = DeviceActivity::of(device.to_string());
+        let busy_seconds = Some(gpu.busy.seconds());
+        let mut activity = DeviceActivity { busy_seconds, ..DeviceActivity::of(device.to_string()) };
         if let Some((driver, bus)) = self.driver.as_ref().zip(gpu.bus.as_ref()) {
             driver.ask(bus, &mut activity);
         }

@@ -231,9 +231,9 @@ extern "C" int tenon_stream_enter(StreamName name, StreamName* before, char* tex
   });
 }
 
-// An event, to be reused; destroyed by tenon_event_free.
+// An event that tells times, to be reused; destroyed by tenon_event_free.
 extern "C" int tenon_event_new(c10::Event** event, char* text, std::size_t room) {
-  return caught({text, room}, [&] { *event = new c10::Event(kDevice, c10::EventFlag::PYTORCH_DEFAULT); });
+  return caught({text, room}, [&] { *event = new c10::Event(kDevice, c10::EventFlag::BACKEND_DEFAULT); });
 }
 
 extern "C" void tenon_event_free(c10::Event* event) {
@@ -248,6 +248,11 @@ extern "C" int tenon_event_record(c10::Event* event, StreamName name, char* text
 // Whether the stream has come as far.
 extern "C" int tenon_event_query(c10::Event* event, bool* done, char* text, std::size_t room) {
   return caught({text, room}, [&] { *done = event->query(); });
+}
+
+// How long after the first event the stream came to the second, which may be less than nothing; both must be done.
+extern "C" int tenon_event_elapsed(c10::Event* from, c10::Event* to, double* milliseconds, char* text, std::size_t room) {
+  return caught({text, room}, [&] { *milliseconds = from->elapsedTime(*to); });
 }
 
 // Bytes that the device copies from and to by itself, as a tensor; freed like any tensor, into a pool of libtorch's.
