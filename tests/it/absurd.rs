@@ -123,7 +123,7 @@ async fn hoards_of_handles() {
 async fn handles_are_charged() {
     // Less than the handles' number allows: the account ends the hoard before the table is full. Streams and clocks are
     // not here: they are wasmtime's own, a few bytes each, and only their number is bounded (`hoards_of_handles`).
-    let little = [("memory_bytes = 67108864", "memory_bytes = 3100000"), ("cpu_ms = 500", "cpu_ms = 20000")];
+    let little = [("memory_bytes = 67108864", "memory_bytes = 3000000"), ("cpu_ms = 500", "cpu_ms = 20000")];
     let host = probe().changed_function("probe", &little).start().await;
     for what in ["inferences", "responses", "options", "policies", "outputs"] {
         host.in_time(&format!("probe/hoard?what={what}")).await.is_problem(502, "plugin-memory");

@@ -14,6 +14,7 @@ use crate::{
             text::{Host, HostEncoding, HostOptions, Input},
             types::Failure,
         },
+        limits::HANDLE_BYTES,
         meter::Clock,
         store::{Guest, TextModel},
         ticker::{TICK, pause},
@@ -87,7 +88,11 @@ impl Host for Guest {
         options: Resource<Options>,
     ) -> Result<Outcome<Resource<Encoding>>> {
         check_name(&model)?;
-        let (options, handle) = (self.table.get(&options)?.wanted, self.limits.handle()?);
+        let options = self.table.get(&options)?.wanted;
+        let handle = match self.limits.charge(Kind::Handles, HANDLE_BYTES) {
+            Ok(handle) => handle,
+            Err(holder) => return Ok(Err(memory(holder))),
+        };
         let encoding = match self.encode_all(&model, &inputs, options, handle).await {
             Ok(encoding) => encoding,
             Err(failure) => return Ok(Err(failure)),
