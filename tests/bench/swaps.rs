@@ -21,8 +21,8 @@ use crate::{
 const CALLERS: usize = 16;
 /// How long one side of a pair takes.
 const TURN: Duration = Duration::from_secs(5);
-/// Between two swaps.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between two swaps: as fast as a script may, and faster than any operator.
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];
 /// Functions that a start brings up.
 const FUNCTIONS: usize = 50;
 /// What the issue asks for.
@@ -39,7 +39,9 @@ struct Host {
 /// All three.
 pub(crate) fn measure() {
     let host = Host::start(Place::empty());
-    swaps(&host);
+    host.deploy("bench/stamp", "stamp", "one");
+    host.deploy("bench/stamp", "stamp", "two");
+    PAUSES.iter().for_each(|pause| swaps(&host, *pause));
     deployments(&host);
     starts(host);
 }
@@ -102,9 +104,7 @@ impl Host {
     }
 }
 
-fn swaps(host: &Host) {
-    host.deploy("bench/stamp", "stamp", "one");
-    host.deploy("bench/stamp", "stamp", "two");
+fn swaps(host: &Host, pause: Duration) {
     let body = host.place.path("body");
     fs::write(&body, b"x").expect("a file can be written");
     let (mut ratios, mut errors, mut swapped) = (Vec::new(), 0.0, 0);
@@ -116,7 +116,7 @@ fn swaps(host: &Host) {
                 let mut client = Client::connect(host.control);
                 while !stop.load(Relaxed) {
                     host.promote(&mut client, 1 + count.fetch_add(1, Relaxed) % 2);
-                    wire::rest(PAUSE);
+                    wire::rest(pause);
                 }
             });
             let with = host.drive(&body);
@@ -136,7 +136,7 @@ fn swaps(host: &Host) {
         swapped += count.load(Relaxed);
     }
     println!(
-        "swaps between two revisions, {CALLERS} callers: p99 with them is {:.2} times p99 without (median of {TURNS} \
+        "swaps between two revisions, {pause:?} apart, {CALLERS} callers: p99 with them is {:.2} times p99 without (median of {TURNS} \
          pairs; goal {}), {swapped} swaps, {errors} requests failed",
         median(ratios),
         GOALS[0].1
