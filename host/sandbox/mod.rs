@@ -25,7 +25,7 @@ mod trap;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 
 pub use compiled::{Compiled, CompiledError};
 pub use contract::Refusal;
@@ -37,7 +37,7 @@ pub(crate) use ticker::pause;
 pub use tokenizer::{TokenizerError, Tokenizers};
 pub use trap::{SandboxError, TrapKind};
 
-use crate::tensor::Staging;
+use crate::{account::Account, tensor::Staging};
 
 /// Sizes of the pool and limits of host calls.
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -47,6 +47,8 @@ pub struct Config {
     pub max_instances: u32,
     /// Instances that may rest between invocations, of functions that ask for it: slots of the pool beside those.
     pub max_resting_instances: u32,
+    /// Linear memory that all of these may hold together; it is part of what their tenants and the host may hold.
+    pub max_resting_bytes: u64,
     /// The most linear memory that any function may be given, in bytes.
     pub max_memory_bytes: u64,
     /// Bytes of a slot that stay resident between invocations, so that they need not be mapped anew.
@@ -70,6 +72,7 @@ impl Default for Config {
         Self {
             max_instances: 512,
             max_resting_instances: 64,
+            max_resting_bytes: 1 << 30,
             max_memory_bytes: 512 << 20,
             keep_resident_bytes: 256 << 10,
             max_handles: 4096,
@@ -114,8 +117,9 @@ pub struct Sandbox {
     compiler: compiler::Compiler,
     ticker: ticker::Ticker,
     permits: Arc<Semaphore>,
-    /// Slots for instances that rest.
+    /// Slots for instances that rest, and what these may hold.
     resting: Arc<Semaphore>,
+    resting_bytes: Arc<Account>,
     staging: Arc<dyn Staging>,
     compiled: Option<Compiled>,
 }
@@ -136,7 +140,8 @@ impl Sandbox {
         let ticker = ticker::Ticker::start(compiler.engine().clone());
         let slots = |count: u32| Arc::new(Semaphore::new(count as usize));
         let (permits, resting) = (slots(config.max_instances), slots(config.max_resting_instances));
-        Ok(Arc::new(Self { config, compiler, ticker, permits, resting, staging, compiled }))
+        let resting_bytes = Account::host(config.max_resting_bytes);
+        Ok(Arc::new(Self { config, compiler, ticker, permits, resting, resting_bytes, staging, compiled }))
     }
 
     /// Compiles a component and checks it against the contract. Blocks for seconds where the component is large.
@@ -160,6 +165,11 @@ impl Sandbox {
     /// One permit for each slot of the pool: whoever holds one gets an instance without waiting.
     pub fn permits(&self) -> &Arc<Semaphore> {
         &self.permits
+    }
+
+    /// A place for an instance to rest, if one is free, and the account of what rests.
+    fn rest(&self) -> (Result<OwnedSemaphorePermit, TryAcquireError>, &Arc<Account>) {
+        (self.resting.clone().try_acquire_owned(), &self.resting_bytes)
     }
 
     /// The settings in force.

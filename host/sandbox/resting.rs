@@ -6,10 +6,7 @@
 //! instance whose invocation did not end well (a trap, a deadline, a caller that left in the middle) never comes here.
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -17,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Assignment, Plugin, Running, SandboxError};
 use crate::{
-    account::{Account, Holder},
+    account::{Account, Charge, Holder, Kind},
     reuse::Reuse,
 };
 
@@ -30,32 +27,33 @@ pub struct Resting {
     plugin: Arc<Plugin>,
     /// Whom an instance belongs to while it serves nobody.
     names: (Arc<str>, Arc<str>),
-    /// What resting instances hold.
+    tenant: Arc<Account>,
+    /// What resting instances hold of it.
     account: Arc<Account>,
     /// The one that served last is the last: what is not needed grows old.
     instances: Mutex<Vec<Rested>>,
-    reused: AtomicU64,
 }
 
 struct Rested {
     running: Running,
     /// Its slot of the pool, which is not among those for invocations.
     _place: OwnedSemaphorePermit,
+    /// Its memory among what all tenants' may hold while they rest: who rests must not keep invocations out.
+    _room: Charge,
 }
 
 impl Resting {
     /// None yet; `names` are the tenant's and the function's, `tenant` is the tenant's account.
     pub fn new(plugin: Arc<Plugin>, rule: Reuse, names: (Arc<str>, Arc<str>), tenant: &Arc<Account>) -> Self {
-        let account = tenant.child(Holder::Tenant, tenant.limit_bytes() / PART_OF_TENANT);
-        Self { rule, plugin, names, account, instances: Mutex::default(), reused: AtomicU64::new(0) }
+        let account = tenant.child(Holder::Tenant, 0);
+        Self { rule, plugin, names, tenant: tenant.clone(), account, instances: Mutex::default() }
     }
 
     /// An instance for one invocation: one that rested, or a fresh one.
     pub async fn start(&self, assignment: Assignment) -> Result<Running, SandboxError> {
         let now = Instant::now();
-        while let Some(Rested { mut running, _place }) = self.pop() {
+        while let Some(Rested { mut running, .. }) = self.pop() {
             if !self.is_over(&running, now) && running.wake(assignment.clone()) {
-                self.reused.fetch_add(1, Relaxed);
                 return Ok(running);
             }
         }
@@ -65,11 +63,14 @@ impl Resting {
     /// Keeps an instance whose invocation has ended well, if it may be kept.
     pub fn rest(&self, mut running: Running) {
         // Whoever has no place left is dropped, with all that it holds.
-        let Ok(place) = self.plugin.sandbox().resting.clone().try_acquire_owned() else { return };
+        let (place, room) = self.plugin.sandbox().rest();
+        let (Ok(place), Ok(room)) = (place, room.charge(Kind::Guest, running.memory_bytes())) else { return };
+        // What its tenant may hold may have changed.
+        self.account.set_limit(self.tenant.limit_bytes() / PART_OF_TENANT);
         if self.is_over(&running, Instant::now()) || !running.rest(&self.names, &self.account) {
             return;
         }
-        self.instances().push(Rested { running, _place: place });
+        self.instances().push(Rested { running, _place: place, _room: room });
     }
 
     /// Lets go of those that are too old.
@@ -77,11 +78,6 @@ impl Resting {
         let worn: Vec<_> = self.instances().extract_if(.., |rested| self.is_over(&rested.running, now)).collect();
         // Outside of the lock: freeing memory takes its time.
         drop(worn);
-    }
-
-    /// How many invocations found an instance that had rested.
-    pub fn reused(&self) -> u64 {
-        self.reused.load(Relaxed)
     }
 
     /// Whether an instance has served long enough.
