@@ -51,6 +51,24 @@ void reduce_casts(jit::Node* node, at::ScalarType kind) {
   }
 }
 
+// Attention with a mask of 32 bits and everything else of 16 does not throw on a GPU: libtorch 2.11 reads the mask as if it
+// had 16 (seen on an H100: off by more than the largest output). So there all casts go with the weights.
+bool masks_attention(jit::Block* block) {
+  static const auto attention = c10::Symbol::fromQualString("aten::scaled_dot_product_attention");
+  for (auto* node : block->nodes()) {
+    for (auto* inner : node->blocks()) {
+      if (masks_attention(inner)) {
+        return true;
+      }
+    }
+    constexpr std::size_t mask = 3;
+    if (node->kind() == attention && node->inputs().size() > mask && !node->input(mask)->mustBeNone()) {
+      return true;
+    }
+  }
+  return false;
+}
+
 void reduce_block(jit::Block* block, at::ScalarType kind, bool casts) {
   for (auto* node : block->nodes()) {
     for (auto* inner : node->blocks()) {
@@ -81,9 +99,16 @@ extern "C" int tenon_script_reduced(const char* file, bool brain, bool casts, Ta
     auto module = jit::load(std::string(file), c10::Device(at::kCPU));
     module.eval();
     reduce_attributes(module, to);
-    for (auto* function : module._ivalue()->compilation_unit()->get_functions()) {
+    // Masks may be made in one function and used in another.
+    const auto functions = module._ivalue()->compilation_unit()->get_functions();
+    for (auto* function : functions) {
       if (auto* scripted = jit::tryToGraphFunction(*function)) {
         scripted->ensure_defined();
+        casts = casts || masks_attention(scripted->graph()->block());
+      }
+    }
+    for (auto* function : functions) {
+      if (auto* scripted = jit::tryToGraphFunction(*function)) {
         reduce_block(scripted->graph()->block(), to, casts);
       }
     }
