@@ -59,7 +59,8 @@
 //! fails says neither; [`HostCall::or_reject`] and [`HostCall::or_trap`] do.
 //!
 //! One fresh instance serves one invocation: what `preprocess` leaves in `self`,
-//! `postprocess` finds there, and nothing outlives the answer.
+//! `postprocess` finds there, and nothing outlives the answer (with `reuse` in `function.toml`,
+//! statics do).
 
 #[cfg(target_endian = "big")]
 compile_error!("tensors are little-endian, and their views reinterpret memory in place");
