@@ -1,5 +1,5 @@
 //! The host, as a map. Knowledge flows inward: `boot` knows every room; `http` knows `function`; `function` knows
-//! `sandbox`, `engine` and `registry`, which do not know each other; `handover` knows none of them; all speak the shared
+//! `sandbox`, `engine`, `registry` and `cache`, which do not know each other; `handover` knows none of them; all speak the shared
 //! vocabulary, which knows no room. `tests/layers.rs` holds this order.
 
 pub mod boot;
@@ -10,6 +10,7 @@ pub mod http;
 
 pub mod function;
 
+pub mod cache;
 pub mod engine;
 pub mod handover;
 pub mod registry;

@@ -28,12 +28,13 @@ const VOCABULARY: [&str; 11] = [
 ];
 
 /// Rooms, and the rooms that each may name beside itself and the vocabulary.
-const ROOMS: [(&str, &[&str]); 6] = [
+const ROOMS: [(&str, &[&str]); 7] = [
     ("sandbox", &[]),
     ("engine", &[]),
     ("registry", &[]),
     ("handover", &[]),
-    ("function", &["sandbox", "engine", "registry"]),
+    ("cache", &[]),
+    ("function", &["sandbox", "engine", "registry", "cache"]),
     // What is in the registry is shown as it is: splits and settings are their own documents.
     ("http", &["function", "registry"]),
 ];
@@ -43,12 +44,14 @@ const COMPOSERS: [&str; 7] =
     ["boot.rs", "boot/ending.rs", "boot/listen.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 31] = [
+const CRATES: [(&str, &[&str]); 33] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_rustls", &["host/telemetry/otlp/collector.rs"]),
-    ("rustls", &["host/http/", "host/registry/store.rs", "host/telemetry/otlp/collector.rs", "host/cli/"]),
+    ("moka", &["host/cache/memory.rs"]),
+    ("redis", &["host/cache/redis/"]),
+    ("rustls", &["host/cache/redis/", "host/http/", "host/registry/store.rs", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("tower", &["host/http/"]),
     ("tokio_rustls", &["host/http/", "host/cli/"]),
     ("http_body", &["host/http/"]),
