@@ -16,6 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::{
     account::{Account, Charge, Place},
     arrivals::FirstStep,
+    known::Wanted,
     telemetry::{FunctionLog, Gauge, Lap, Record, TraceContext},
     tenant::{Priority, Standing},
     tensor::Tensor,
@@ -339,6 +340,8 @@ pub struct Inference {
     pub model: String,
     /// Names and tensors; the host shares the bytes with the guest, which can no longer write them.
     pub inputs: Vec<(String, Tensor)>,
+    /// Rows that the guest asked for by name: the inputs carry those of them that were not known, in order.
+    pub wanted: Vec<Wanted>,
     /// What keeps the tensors in the invocation's account.
     pub charges: Vec<Arc<Charge>>,
 }

@@ -19,9 +19,12 @@ pub mod sandbox;
 // Shared vocabulary.
 pub mod access;
 pub mod account;
+pub mod announce;
 pub mod arrivals;
+pub mod caching;
 pub mod fair;
 pub mod invocation;
+pub mod known;
 pub mod nearest;
 pub mod rate;
 pub mod reuse;

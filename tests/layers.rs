@@ -13,12 +13,15 @@ use std::{
 mod source;
 
 /// What everybody may know, and what itself knows nobody else.
-const VOCABULARY: [&str; 11] = [
+const VOCABULARY: [&str; 14] = [
     "access",
     "account",
+    "announce",
     "arrivals",
+    "caching",
     "fair",
     "invocation",
+    "known",
     "nearest",
     "rate",
     "reuse",

@@ -42,6 +42,9 @@ mod undeploy;
 #[path = "../nearest.rs"]
 mod nearest;
 #[allow(unreachable_pub, dead_code, reason = "public in the host, which uses the rest")]
+#[path = "../caching.rs"]
+mod caching;
+#[allow(unreachable_pub, dead_code, reason = "public in the host, which uses the rest")]
 #[path = "../reuse.rs"]
 mod reuse;
 #[allow(unreachable_pub, unfulfilled_lint_expectations, reason = "public and documented in the host")]

@@ -132,8 +132,13 @@ impl Model {
         self.ground.places.iter().map(|place| (place.device, place.share.number()))
     }
 
+    /// Whether equal rows come to equal outputs, as `model.toml` says.
+    pub fn is_deterministic(&self) -> bool {
+        self.manifest.deterministic
+    }
+
     /// Names what its files were when it was loaded.
-    pub(super) fn digests(&self) -> &[String] {
+    pub fn digests(&self) -> &[String] {
         &self.digests
     }
 

@@ -8,7 +8,12 @@ use super::{
     Config,
     case::{Case, MAX_CASES},
 };
-use crate::{nearest::nearest_hint, reuse::Reuse, tensor::TensorType};
+use crate::{
+    caching::{Caching, RowsBy},
+    nearest::nearest_hint,
+    reuse::Reuse,
+    tensor::TensorType,
+};
 
 /// A function's name, or a tenant's: what fits in a path, a label and a folder.
 const MAX_NAME_BYTES: usize = 64;
@@ -43,6 +48,9 @@ pub struct Manifest {
     /// Whether, and for how long, an instance serves one invocation after another.
     #[serde(default)]
     pub reuse: Option<Reuse>,
+    /// How its answers and rows are remembered.
+    #[serde(default)]
+    pub cache: Caching,
     /// Requests with the answers that are expected, run before a revision may serve.
     #[serde(default, rename = "case")]
     pub cases: Vec<Case>,
@@ -170,6 +178,12 @@ impl Manifest {
         if let Some(Err(reason)) = self.reuse.map(|reuse| reuse.check()) {
             return wrong("reuse", reason);
         }
+        if let Err(reason) = self.cache.check() {
+            return wrong("cache", reason);
+        }
+        if self.cache.rows != RowsBy::Off && self.models.is_empty() {
+            return wrong("cache", "rows are a model's, and no model is bound".into());
+        }
         if self.cases.len() > MAX_CASES {
             return wrong("case", format!("at most {MAX_CASES} cases, not {}", self.cases.len()));
         }
@@ -253,6 +267,9 @@ mod tests {
             ("component = \"x.wasm\"\nreuse = { max_age = 1 }", "`max_age_s`"),
             ("component = \"x.wasm\"\npassthrough = \"oip\"", "exactly one bound model"),
             ("component = \"x.wasm\"\npassthrough = \"grpc\"", "`oip`"),
+            ("component = \"x.wasm\"\n[cache]\nttl = 3", "`ttl_s`"),
+            ("component = \"x.wasm\"\n[cache]\nkey = \"request\"", "cache: key"),
+            ("component = \"x.wasm\"\n[cache]\nrows = \"input\"", "no model is bound"),
             ("component = \"x.wasm\"\n[models.a]\nmodel = \"m\"\ninputs = { x = \"FP32[3]\" }", "`x`"),
             ("component = \"x.wasm\"\n[models.a]\ninputs = {}", "model"),
         ] {

@@ -10,6 +10,7 @@ wasmtime::component::bindgen!({
     world: "tenon:plugin/plugin",
     imports: {
         "tenon:plugin/text.encode": async | trappable,
+        "tenon:plugin/steps.[method]inference.reuse": async | trappable,
         default: trappable,
     },
     exports: { default: async },

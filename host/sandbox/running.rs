@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     account::{Account, Kind},
+    caching::Policy,
     invocation::{Invocation, Outputs, Rejection, Step},
 };
 
@@ -66,6 +67,16 @@ impl Running {
         let request = self.request();
         let verdict = self.metered(async |store, instance| stage.call(store, instance, (request,)).await).await?;
         verdict.map_or_else(|rejection| Ok(Err(self.checked(rejection)?)), |()| Ok(Ok(())))
+    }
+
+    /// Stage 2: how the answer may be remembered. None: the plugin has no say in it.
+    pub async fn policy(&mut self) -> Result<Option<Policy>, SandboxError> {
+        let plugin = self.plugin.clone();
+        let Some(stage) = &plugin.exports().caching else { return Ok(None) };
+        let request = self.request();
+        let policy = self.metered(async |store, instance| stage.call(store, instance, (request,)).await).await?;
+        let draft = self.store.data_mut().table.delete(policy).map_err(gone)?;
+        draft.finish().map(Some).map_err(SandboxError::Contract)
     }
 
     /// Stage 3: the first step.
@@ -145,9 +156,6 @@ impl Running {
     /// Takes what a step holds out of the guest's handles.
     fn step(&mut self, step: Stepped) -> Result<Result<Step, Rejection>, SandboxError> {
         let table = &mut self.store.data_mut().table;
-        let gone = |error: wasmtime::component::ResourceTableError| {
-            SandboxError::Contract(format!("a step holds a handle that is not there: {error}"))
-        };
         match step {
             Err(rejection) => Ok(Err(self.checked(rejection)?)),
             Ok(wit::Step::Respond(response)) => {
@@ -175,7 +183,7 @@ impl Running {
         let nobody = Invocation::new("".into(), (tenant.clone(), function.clone()), self.born, account.clone());
         let config = Arc::default();
         let (invocation, request, models) = (Arc::new(nobody), Arc::default(), Arc::default());
-        let assignment = Assignment { invocation, request, models, config, cpu_limit: Duration::ZERO };
+        let assignment = Assignment { invocation, request, models, config, rows: None, cpu_limit: Duration::ZERO };
         let plugin = self.plugin.clone();
         let (request, guest) = (self.request.rep(), self.store.data_mut());
         let deleted = guest.table.delete(Resource::<Handle>::new_own(request));
@@ -219,6 +227,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.store.data().log.flush();
     }
+}
+
+fn gone(error: wasmtime::component::ResourceTableError) -> SandboxError {
+    SandboxError::Contract(format!("a stage gave a handle that is not there: {error}"))
 }
 
 /// A rejection as a guest may make one.

@@ -9,6 +9,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use super::{Config, limits::Limits, stdio::LogStream, tokenizer::Tokenizer};
 use crate::{
     invocation::{Invocation, Request},
+    known::SharedRows,
     tensor::Staging,
 };
 
@@ -26,6 +27,8 @@ pub struct Assignment {
     pub models: Arc<BTreeMap<String, TextModel>>,
     /// The function's own keys and values.
     pub config: Arc<BTreeMap<String, String>>,
+    /// Where the guest asks for rows that may be known, where rows are remembered by the names that it gives them.
+    pub rows: Option<SharedRows>,
     /// Processor time that the invocation may use.
     pub cpu_limit: Duration,
 }

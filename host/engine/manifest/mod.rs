@@ -54,11 +54,13 @@ struct ModelSection {
     format: String,
     precision: String,
     tolerance: Option<f64>,
+    deterministic: bool,
 }
 
 impl Default for ModelSection {
     fn default() -> Self {
-        Self { format: rules::TORCHSCRIPT.into(), precision: Precision::default().name().into(), tolerance: None }
+        let (format, precision) = (rules::TORCHSCRIPT.into(), Precision::default().name().into());
+        Self { format, precision, tolerance: None, deterministic: true }
     }
 }
 
@@ -168,6 +170,8 @@ pub(super) struct Manifest {
     pub(super) precision: Precision,
     /// How far outputs may be from those in 32 bits, as a part of the largest.
     pub(super) tolerance: f64,
+    /// Whether equal rows come to equal outputs; if not, no row is remembered.
+    pub(super) deterministic: bool,
 }
 
 /// Where a model's instances are to compute.

@@ -64,6 +64,7 @@ pub(super) fn judge(file: File) -> Result<Manifest, String> {
         placement: placement(&file.instances.device)?,
         precision: precision(&file.model.precision)?,
         tolerance: tolerance(&file.model)?,
+        deterministic: file.model.deterministic,
         signature,
     })
 }

@@ -8,6 +8,7 @@ use super::{check_name, failure, tensors::Tensor};
 use crate::{
     account::{Account, Charge, Kind},
     invocation::{Inference, Outputs},
+    known::Wanted,
     sandbox::{
         bindings::{
             steps::{Host, HostInference, HostOutputs},
@@ -22,18 +23,23 @@ use crate::{
 const MAX_INPUTS: usize = 64;
 /// What an input takes beside its name and its tensor's bytes.
 const INPUT_BYTES: u64 = 256;
+/// What is kept of a row that was asked for, beside what is known of it: that lies in the cache.
+const WANTED_BYTES: u64 = size_of::<Wanted>() as u64;
 
 /// An inference that the guest has not asked for yet.
 pub struct Draft {
     model: String,
     inputs: BTreeMap<String, (Shared, Arc<Charge>)>,
+    /// Rows that were asked for; none where nobody asked, or rows are not remembered by their names.
+    wanted: Vec<Wanted>,
     handle: Charge,
 }
 
 impl Draft {
     /// The inference as the host takes it.
     pub(in crate::sandbox) fn finish(self) -> Inference {
-        let mut inference = Inference { model: self.model, inputs: Vec::new(), charges: vec![Arc::new(self.handle)] };
+        let (wanted, charges) = (self.wanted, vec![Arc::new(self.handle)]);
+        let mut inference = Inference { model: self.model, inputs: Vec::new(), wanted, charges };
         for (name, (tensor, charge)) in self.inputs {
             inference.inputs.push((name, tensor));
             inference.charges.push(charge);
@@ -44,6 +50,7 @@ impl Draft {
     /// Lets go of everything but the handle.
     pub(in crate::sandbox) fn clear(&mut self, account: &Arc<Account>) {
         self.inputs.clear();
+        self.wanted.clear();
         self.handle = account.nothing(Kind::Handles);
     }
 }
@@ -74,7 +81,7 @@ impl HostInference for Guest {
     fn new(&mut self, model: String) -> Result<Resource<Draft>> {
         check_name(&model)?;
         let handle = self.limits.handle()?;
-        Ok(self.table.push(Draft { model, inputs: BTreeMap::new(), handle })?)
+        Ok(self.table.push(Draft { model, inputs: BTreeMap::new(), wanted: Vec::new(), handle })?)
     }
 
     fn input(
@@ -96,10 +103,16 @@ impl HostInference for Guest {
         Ok(Ok(()))
     }
 
-    fn reuse(&mut self, this: Resource<Draft>, keys: Vec<Vec<u8>>) -> Result<Vec<bool>> {
-        self.table.get(&this)?;
-        // No row is remembered yet: the contract lets a host always answer so.
-        Ok(vec![false; keys.len()])
+    async fn reuse(&mut self, this: Resource<Draft>, keys: Vec<Vec<u8>>) -> Result<Vec<bool>> {
+        let Some(rows) = self.assignment.rows.clone() else { return Ok(vec![false; keys.len()]) };
+        let draft = self.table.get_mut(&this)?;
+        self.limits.beside(&mut draft.handle, WANTED_BYTES * keys.len() as u64)?;
+        // The contract lets a host answer so for all of them, too.
+        let Some(finding) = rows.find(&draft.model, &keys, &draft.wanted) else { return Ok(vec![false; keys.len()]) };
+        let found = finding.await;
+        let known = found.iter().map(Wanted::is_known).collect();
+        draft.wanted.extend(found);
+        Ok(known)
     }
 
     fn drop(&mut self, this: Resource<Draft>) -> Result<()> {
