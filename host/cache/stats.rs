@@ -119,8 +119,8 @@ impl Counters {
         self.dropped[why as usize].add(1);
     }
 
-    pub(super) fn stored(&self) {
-        self.stored.add(1);
+    pub(super) fn stored(&self, entries: u64) {
+        self.stored.add(entries);
     }
 
     pub(super) fn invalidated(&self, scopes: usize) {

@@ -4,6 +4,8 @@
 //! An entry changes its number on its way: what goes to Redis notes Redis' number, what comes from there the host's own,
 //! as it was before Redis was asked (see `invalidations`).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use tracing::debug;
 
@@ -56,26 +58,60 @@ impl Cache {
         found
     }
 
-    /// Keeps an entry: in memory at once, in Redis as soon as its turn comes. Whether it is kept in one of the two; if
-    /// not, that is counted. It hashes and copies what goes to Redis: let no answer wait for it.
-    pub fn put(&self, key: Key, entry: Entry) -> bool {
+    /// What this host's memory has under this key. Counts nothing: for whoever looks a second time.
+    pub fn peek(&self, key: &Key) -> Option<(Entry, Freshness)> {
+        self.good_in_memory(key)
+    }
+
+    /// Keeps entries: in memory at once, so that who asks next finds them; in Redis by a task of its own, as that takes
+    /// copies and digests. The task holds `meanwhile`: what bounds how many of them there are.
+    pub fn keep(self: &Arc<Self>, entries: Vec<(Key, Entry)>, meanwhile: impl Send + 'static) -> u64 {
         let now_ms = now_ms();
+        let sound = entries.into_iter().filter_map(|(key, entry)| Some((key, self.sound(entry, now_ms)?)));
+        let entries: Vec<_> = sound.collect();
+        let near = entries.iter().map(|(key, entry)| self.keep_in_memory(*key, entry)).collect::<Vec<_>>();
+        let Some(remote) = self.remote.clone().filter(|_| !entries.is_empty()) else {
+            let kept = near.iter().filter(|kept| **kept).count() as u64;
+            self.counters.stored(kept);
+            return kept;
+        };
+        let (cache, count) = (self.clone(), entries.len() as u64);
+        tokio::spawn(async move {
+            for ((key, entry), near) in entries.into_iter().zip(near) {
+                let far = cache.keep_in_redis(&remote, key, (entry, now_ms));
+                cache.counters.stored(u64::from(near || far));
+                // Digests of one are short, those of a thousand rows are not.
+                tokio::task::yield_now().await;
+            }
+            drop(meanwhile);
+        });
+        count
+    }
+
+    /// The entry as it may be kept, if it may.
+    fn sound(&self, entry: Entry, now_ms: u64) -> Option<Entry> {
         let mut entry = entry.within(self.config.max_ttl(), now_ms);
         entry.seq = entry.seq.min(self.seq());
         let sound = entry.scopes.len() <= MAX_SCOPES && entry.tenant.len() <= MAX_TENANT_BYTES;
         if !sound || entry.payload.len() as u64 > self.config.max_entry_bytes {
             self.counters.dropped(Dropped::TooLarge);
-            return false;
+            return None;
         }
         if entry.age(now_ms) == Freshness::Gone || !self.invalidations.is_valid(entry.seq, &entry.scopes) {
             self.counters.dropped(Dropped::Void);
-            return false;
+            return None;
         }
+        Some(entry)
+    }
+
+    /// Keeps an entry: in memory at once, in Redis as soon as its turn comes. Whether it is kept in one of the two; if
+    /// not, that is counted. It hashes and copies what goes to Redis: let no answer wait for it.
+    pub fn put(&self, key: Key, entry: Entry) -> bool {
+        let now_ms = now_ms();
+        let Some(entry) = self.sound(entry, now_ms) else { return false };
         let near = self.keep_in_memory(key, &entry);
         let far = self.remote.as_ref().is_some_and(|remote| self.keep_in_redis(remote, key, (entry, now_ms)));
-        if near || far {
-            self.counters.stored();
-        }
+        self.counters.stored(u64::from(near || far));
         near || far
     }
 
@@ -92,17 +128,22 @@ impl Cache {
     }
 
     fn look_in_memory(&self, key: &Key) -> Option<Good> {
-        let memory = self.memory.as_ref()?;
-        let good = memory.get(key).and_then(|entry| {
-            let age = entry.age(now_ms());
-            let good = age != Freshness::Gone && self.invalidations.is_valid(entry.seq, &entry.scopes);
-            if !good {
-                memory.forget(key);
-            }
-            good.then_some((entry, age))
-        });
-        self.counters.looked(Tier::Memory, outcome(good.as_ref()));
+        let good = self.good_in_memory(key);
+        if self.memory.is_some() {
+            self.counters.looked(Tier::Memory, outcome(good.as_ref()));
+        }
         good
+    }
+
+    fn good_in_memory(&self, key: &Key) -> Option<Good> {
+        let memory = self.memory.as_ref()?;
+        let entry = memory.get(key)?;
+        let age = entry.age(now_ms());
+        let good = age != Freshness::Gone && self.invalidations.is_valid(entry.seq, &entry.scopes);
+        if !good {
+            memory.forget(key);
+        }
+        good.then_some((entry, age))
     }
 
     async fn look_in_redis(&self, keys: &[Key]) -> Vec<Option<Good>> {
