@@ -8,11 +8,3 @@ pub trait Announce: Send + Sync {
     /// Tells the others, as far as they can be told now. A topic has no colon in it.
     fn announce(&self, topic: &'static str, text: &str);
 }
-
-/// Nobody is told.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Nobody;
-
-impl Announce for Nobody {
-    fn announce(&self, _: &'static str, _: &str) {}
-}

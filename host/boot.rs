@@ -15,14 +15,15 @@ use tokio::{
 
 use crate::{
     access::Token,
+    cache::{Announced, Cache},
     config::{self, Config},
     engine::{self, Engine},
     function::{
         Admission, Deployer, Deployments, Direct, Folder, Following, Functions, Identity, LOOK_EVERY, ModelControl,
-        Parts, Runtime,
+        Parts, Remembered, Runtime,
     },
     http::{self, ControlParts, Phase, Server, Tls},
-    registry::Registry,
+    registry::{self, Registry},
     sandbox::{Compiled, Sandbox},
     telemetry::{self, Exporting, Telemetry},
 };
@@ -123,6 +124,7 @@ struct Rooms {
     runtime: Arc<Runtime>,
     following: Arc<Following>,
     deployments: Arc<Deployments>,
+    cache: Arc<Cache>,
     tasks: Vec<JoinHandle<()>>,
     guests: Guests,
 }
@@ -148,6 +150,8 @@ impl Rooms {
         telemetry.watch(account);
         let token = Token::in_folder(&config.engine.data)?;
         let registry = Registry::open(&config.registry, &config.engine.data).await.context("the registry")?;
+        let cache = start_cache(config, &registry).await?;
+        let (remembered, refreshes) = Remembered::new(cache.clone());
         let following = Following::new(registry.clone(), deployer.clone(), functions.clone());
         following.bring_up().await;
         let runtime = Arc::new(Runtime::new(Parts {
@@ -159,6 +163,7 @@ impl Rooms {
             direct: Direct::new(config.oip.clone(), deployer.clone()),
             guests: (guests.handle(), config.threads.guests()),
             quarantine: config.quarantine,
+            remembered,
         }));
         let deployments = Deployments::new(following.clone());
         let mut tasks = vec![
@@ -166,11 +171,12 @@ impl Rooms {
             tokio::spawn(registry.follow(stopped.clone())),
             tokio::spawn(following.clone().follow(stopped.clone())),
             tokio::spawn(deployments.clone().run(runtime.clone(), stopped.clone())),
+            tokio::spawn(runtime.clone().refresh(refreshes, stopped.clone())),
         ];
         if let Some(path) = config.dev_functions.clone() {
             tasks.push(follow(Folder::new(path, deployer, functions), stopped).await?);
         }
-        Ok(Self { admission, engine, runtime, following, deployments, tasks, guests })
+        Ok(Self { admission, engine, runtime, following, deployments, cache, tasks, guests })
     }
 
     /// What both planes answer with.
@@ -193,6 +199,19 @@ impl Rooms {
 pub fn check(config: &Config) -> Result<()> {
     tls(&config.http)?;
     Identity::check(&config.auth).context("auth.jwt")
+}
+
+/// What is remembered; over Redis hosts also tell each other of changes to the registry.
+async fn start_cache(config: &Config, registry: &Arc<Registry>) -> Result<Arc<Cache>> {
+    let followed = registry.clone();
+    let heard = move |announced: Announced| {
+        if announced.topic == registry::TOPIC {
+            followed.look_soon();
+        }
+    };
+    let cache = Cache::start(config.cache.clone(), heard).await.context("the cache")?;
+    registry.announce_by(cache.clone());
+    Ok(cache)
 }
 
 /// Certificates and keys of the data plane and the control plane.

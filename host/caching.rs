@@ -161,7 +161,10 @@ pub fn check_name(name: &str) -> Result<(), String> {
 pub fn check_header(name: &str) -> Result<(), String> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.bytes().all(token) {
-        return Err(format!("`{}` is not the name of a header", name.escape_debug().take(MAX_NAME_BYTES).collect::<String>()));
+        return Err(format!(
+            "`{}` is not the name of a header",
+            name.escape_debug().take(MAX_NAME_BYTES).collect::<String>()
+        ));
     }
     // Guests do not see these either: an answer must not depend on who asks.
     if ["authorization", "cookie", "proxy-authorization"].contains(&&*name.to_ascii_lowercase()) {

@@ -10,7 +10,7 @@ use std::{
 use clap::Parser;
 use serde::Deserialize;
 
-use crate::{engine, function, http, nearest::nearest_hint, registry, sandbox, telemetry, tenant::Standing};
+use crate::{cache, engine, function, http, nearest::nearest_hint, registry, sandbox, telemetry, tenant::Standing};
 
 /// The largest configuration file that is read.
 const MAX_BYTES: u64 = 1 << 20;
@@ -93,6 +93,8 @@ pub struct Config {
     pub registry: registry::Config,
     /// What is asked of callers.
     pub auth: function::AuthConfig,
+    /// What is remembered, and where.
+    pub cache: cache::Config,
     /// When a revision leaves traffic by itself.
     pub quarantine: function::Quarantine,
 }
@@ -216,6 +218,7 @@ impl Config {
             self.registry.validate().map_err(|error| format!("registry.{error}")),
             self.auth.validate(),
             self.quarantine.validate(),
+            self.cache.validate().map_err(|error| format!("cache.{error}")),
             self.auth.suits(self.http.listen),
         ];
         rooms.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)?;

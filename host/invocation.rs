@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::{
     account::{Account, Charge, Place},
     arrivals::FirstStep,
-    known::Wanted,
+    known::{RowCounts, Wanted},
     telemetry::{FunctionLog, Gauge, Lap, Record, TraceContext},
     tenant::{Priority, Standing},
     tensor::Tensor,
@@ -72,8 +72,10 @@ pub struct Invocation {
     stood: Stood,
     /// Which models it asks first.
     pub first_step: FirstStep,
+    /// Rows that it asked models for, where rows are remembered.
+    pub rows: RowCounts,
     /// Its place among the host's invocations, free again when the last owner lets go.
-    _permit: Option<Permit>,
+    permit: Option<Permit>,
 }
 
 /// How long it waited for its turns on the guests' threads.
@@ -89,7 +91,7 @@ pub struct Permit {
     _permit: OwnedSemaphorePermit,
     _place: Place,
     /// Its place among its function's, where there are only so many.
-    _turn: Option<OwnedSemaphorePermit>,
+    turn: OnceLock<OwnedSemaphorePermit>,
     in_flight: Gauge,
 }
 
@@ -97,14 +99,7 @@ impl Permit {
     /// Counts the place as taken; `place` is the same among those of its tenant.
     pub fn new(permit: OwnedSemaphorePermit, place: Place, in_flight: Gauge) -> Self {
         in_flight.inc();
-        Self { _permit: permit, _place: place, _turn: None, in_flight }
-    }
-
-    /// The same with a place among its function's.
-    pub fn with_turn(self, turn: Option<OwnedSemaphorePermit>) -> Self {
-        let mut permit = self;
-        permit._turn = turn;
-        permit
+        Self { _permit: permit, _place: place, turn: OnceLock::new(), in_flight }
     }
 }
 
@@ -138,8 +133,9 @@ impl Invocation {
             log: None,
             long,
             first_step: FirstStep::default(),
+            rows: RowCounts::default(),
             stood: Stood::default(),
-            _permit: None,
+            permit: None,
         }
     }
 
@@ -160,7 +156,15 @@ impl Invocation {
 
     /// The same, holding a place.
     pub fn with_permit(self, permit: Permit) -> Self {
-        Self { _permit: Some(permit), ..self }
+        Self { permit: Some(permit), ..self }
+    }
+
+    /// Holds a place among its function's, too, from now on.
+    pub fn take_turn(&self, turn: OwnedSemaphorePermit) {
+        if let Some(permit) = &self.permit {
+            // It takes one only once.
+            let _ = permit.turn.set(turn);
+        }
     }
 
     /// Adds `time` from `start` on to a stage, and to its spans where it is sampled.
@@ -344,6 +348,14 @@ pub struct Inference {
     pub wanted: Vec<Wanted>,
     /// What keeps the tensors in the invocation's account.
     pub charges: Vec<Arc<Charge>>,
+}
+
+impl Inference {
+    /// How many rows come out.
+    pub fn rows(&self) -> usize {
+        let sent = self.inputs.first().map_or(0, |(_, tensor)| tensor.layout.rows());
+        if self.wanted.is_empty() { sent } else { self.wanted.len() }
+    }
 }
 
 /// What a model gave for one inference.

@@ -3,7 +3,13 @@
 //!
 //! Vocabulary, because the sandbox asks, and only the function's room, which knows models and the cache, can answer.
 
-use std::{pin::Pin, sync::Arc};
+use std::{
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
 
 use bytes::Bytes;
 
@@ -34,6 +40,26 @@ impl Wanted {
     /// Whether nobody has to make it.
     pub fn is_known(&self) -> bool {
         !matches!(self.known, Known::New)
+    }
+}
+
+/// Rows of an invocation, and how many of them no model computed for it.
+#[derive(Debug, Default)]
+pub struct RowCounts {
+    asked: AtomicU64,
+    reused: AtomicU64,
+}
+
+impl RowCounts {
+    /// Of so many rows so many were reused.
+    pub fn add(&self, asked: u64, reused: u64) {
+        self.asked.fetch_add(asked, Relaxed);
+        self.reused.fetch_add(reused, Relaxed);
+    }
+
+    /// How many rows were asked for, and how many of them were reused.
+    pub fn so_far(&self) -> (u64, u64) {
+        (self.asked.load(Relaxed), self.reused.load(Relaxed))
     }
 }
 

@@ -54,7 +54,10 @@ const CRATES: [(&str, &[&str]); 33] = [
     ("hyper_rustls", &["host/telemetry/otlp/collector.rs"]),
     ("moka", &["host/cache/memory.rs"]),
     ("redis", &["host/cache/redis/"]),
-    ("rustls", &["host/cache/redis/", "host/http/", "host/registry/store.rs", "host/telemetry/otlp/collector.rs", "host/cli/"]),
+    (
+        "rustls",
+        &["host/cache/redis/", "host/http/", "host/registry/store.rs", "host/telemetry/otlp/collector.rs", "host/cli/"],
+    ),
     ("tower", &["host/http/"]),
     ("tokio_rustls", &["host/http/", "host/cli/"]),
     ("http_body", &["host/http/"]),

@@ -51,6 +51,8 @@ impl Host {
                 task.abort();
             }
         }
+        // Within a second: what was computed last is written, as far as it goes.
+        self.rooms.cache.stop().await;
         let engine = self.rooms.engine.clone();
         let stopping = tokio::task::spawn_blocking(move || engine.stop());
         if tokio::time::timeout(LAST_LANES, stopping).await.is_err() {

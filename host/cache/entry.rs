@@ -95,6 +95,11 @@ pub(super) fn now_ms() -> u64 {
 }
 
 impl Entry {
+    /// Now, as entries tell it: in Unix time.
+    pub fn now_ms() -> u64 {
+        now_ms()
+    }
+
     /// What its age allows now, in Unix time.
     pub fn age(&self, now_ms: u64) -> Freshness {
         // The clock of the host that made it may be ahead.

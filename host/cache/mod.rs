@@ -21,6 +21,8 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 
+use crate::announce::Announce;
+
 mod config;
 mod entry;
 mod flight;
@@ -131,6 +133,14 @@ impl std::fmt::Debug for Cache {
     }
 }
 
+impl Announce for Cache {
+    fn announce(&self, topic: &'static str, text: &str) {
+        if let Some(remote) = &self.remote {
+            remote.announce(topic, text);
+        }
+    }
+}
+
 impl Cache {
     /// Sets it up, and waits for a moment for Redis if there is one. Only settings that are wrong are errors: a Redis
     /// that is not there may come. `heard` is told what other hosts announce; it must not wait.
@@ -191,13 +201,6 @@ impl Cache {
                 Invalidated { seq: far, everywhere: true }
             }
             None => Invalidated { seq, everywhere: false },
-        }
-    }
-
-    /// Tells other hosts, as far as they can be told now. A topic has no colon in it.
-    pub fn announce(&self, topic: &'static str, text: &str) {
-        if let Some(remote) = &self.remote {
-            remote.announce(topic, text);
         }
     }
 

@@ -38,12 +38,12 @@ mod trust;
 mod undeploy;
 
 // What `function.toml` is judged with (`inspect/function.rs`): the host's own files, which know no room.
-#[allow(unreachable_pub, reason = "public in the host")]
-#[path = "../nearest.rs"]
-mod nearest;
 #[allow(unreachable_pub, dead_code, reason = "public in the host, which uses the rest")]
 #[path = "../caching.rs"]
 mod caching;
+#[allow(unreachable_pub, reason = "public in the host")]
+#[path = "../nearest.rs"]
+mod nearest;
 #[allow(unreachable_pub, dead_code, reason = "public in the host, which uses the rest")]
 #[path = "../reuse.rs"]
 mod reuse;

@@ -10,14 +10,26 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{AccessError, Call, InferError, InvokeError, Tenant, line::Line, snapshot::Snapshot};
+use super::{AccessError, InferError, InvokeError, Tenant, line::Line, snapshot::Snapshot};
 use crate::{
     account::{Holder, Place},
     arrivals::Arrival,
     engine::Model,
     invocation::{Invocation, Permit},
-    telemetry::{Record, Telemetry},
+    telemetry::{Record, Telemetry, TraceContext},
+    tenant::Priority,
 };
+
+/// Who wants to come in.
+pub(super) struct Entrant<'a> {
+    pub(super) id: &'a Arc<str>,
+    pub(super) priority: Priority,
+    pub(super) trace: TraceContext,
+    /// What becomes its spans, where it is sampled.
+    pub(super) record: Option<Arc<Record>>,
+    /// Whether its answer may be remembered.
+    pub(super) may_be_known: bool,
+}
 
 /// Decides who comes in.
 pub struct Admission {
@@ -52,13 +64,13 @@ impl Admission {
     }
 
     /// Lets an invocation in: host not draining, a place free, room in the queue of every bound model, its tenant within
-    /// its rates. What it may hold is accounted from here on; `turn` is its place among its function's.
+    /// its rates. What it may hold is accounted from here on. Where the answer may be known, room is asked for only once it
+    /// is not (`expect`).
     pub(super) fn admit(
         &self,
-        call: &Call,
+        entrant: Entrant<'_>,
         snapshot: &Snapshot,
-        (deadline, turn): (Instant, Option<OwnedSemaphorePermit>),
-        record: Option<Arc<Record>>,
+        deadline: Instant,
     ) -> Result<Arc<Invocation>, InvokeError> {
         let revision = &snapshot.revision;
         let tenant = &revision.owner;
@@ -66,14 +78,14 @@ impl Admission {
         if revision.manifest.models.values().any(|bound| !tenant.may_ask(&bound.model)) {
             return Err(AccessError::Forbidden("its tenant may not use a model that the function is bound to").into());
         }
-        let permit = self.enter(tenant, snapshot.models.by_alias.values(), snapshot.models.missing.first())?;
-        let permit = permit.with_turn(turn);
+        let asks = snapshot.models.by_alias.values().filter(|_| !entrant.may_be_known);
+        let permit = self.enter(tenant, asks, snapshot.models.missing.first())?;
         let account = tenant.account.child(Holder::Invocation, revision.manifest.limits.memory_bytes);
         let names = (tenant.name.clone(), revision.function.clone());
-        let invocation = Invocation::new(call.id.clone(), names, deadline, account).with_permit(permit);
+        let invocation = Invocation::new(entrant.id.clone(), names, deadline, account).with_permit(permit);
         let invocation =
-            invocation.of_revision(revision.number, revision.log.clone()).ranked(tenant.standing(), call.priority);
-        Ok(Arc::new(invocation.traced(call.trace, record)))
+            invocation.of_revision(revision.number, revision.log.clone()).ranked(tenant.standing(), entrant.priority);
+        Ok(Arc::new(invocation.traced(entrant.trace, entrant.record)))
     }
 
     /// A place for a tenant's request that will ask these models; `missing` is one that should be among them.
@@ -112,6 +124,15 @@ impl Admission {
         let asked = snapshot.models.by_alias.iter().filter(|(alias, _)| snapshot.revision.asks(alias));
         let arrivals: Result<Vec<Arrival>, _> = asked.map(|(_, model)| arrival(model)).collect();
         invocation.first_step.expect(arrivals?);
+        Ok(())
+    }
+
+    /// The same look for who comes in only now: the host not draining, room in the queue of every bound model.
+    pub(super) fn room(&self, snapshot: &Snapshot, invocation: &Invocation) -> Result<(), InvokeError> {
+        for model in snapshot.models.by_alias.values() {
+            let room = model.room(&invocation.tenant, invocation.standing);
+            room.inspect_err(|error| self.telemetry.shed(reason(error)))?;
+        }
         Ok(())
     }
 

@@ -129,7 +129,8 @@ mod tests {
             let layout = Layout::fixed(shape).unwrap();
             let bytes = Bytes::from(vec![0; layout.byte_length(datatype).unwrap() as usize]);
             let tensor = Tensor::new(datatype, layout, bytes).unwrap();
-            let inference = Inference { model: "m".into(), inputs: vec![("x".into(), tensor)], charges: vec![] };
+            let inference =
+                Inference { model: "m".into(), inputs: vec![("x".into(), tensor)], wanted: vec![], charges: vec![] };
             sent_as_declared(&binding, &inference)
         };
         assert!(sent(Datatype::Fp32, &[3, 2]).is_ok());

@@ -174,7 +174,7 @@ impl Deployer {
             }
         }
         models.text = Arc::new(text);
-        (models, missing)
+        (models.identified(), missing)
     }
 
     /// Lets a snapshot serve, on the models of this moment: they may have changed while its component was compiled.

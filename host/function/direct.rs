@@ -114,7 +114,7 @@ impl Runtime {
         if let Err(error) = &result {
             log((&id, &trace), serving, error);
         }
-        Outcome { result, revision: None, cache: "bypass", stages, trace, report }
+        Outcome { result, revision: None, cache: "bypass", rows: None, stages, trace, report }
     }
 
     /// The story: admit, read, understand, ask, tell.
@@ -148,7 +148,7 @@ impl Runtime {
         let answered = timeout_at(deadline.into(), self.answer((&invocation, tenant), (&asked, model), read));
         let answered = answered.await;
         drop(spent);
-        ending.stages = invocation.stages.taken();
+        ending.came_to(&invocation);
         answered.unwrap_or(Err(InvokeError::Deadline { timeout }))
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use super::{Call, InvokeError, snapshot::Snapshot};
 use crate::{
-    invocation::{Fault, Response, Stage},
+    invocation::{Fault, Invocation, Response, Stage},
     sandbox::SandboxError,
     telemetry::{FunctionLog, FunctionMetrics, Line, LineKind, Record, Report, Subject, Telemetry, TraceContext},
 };
@@ -55,7 +55,11 @@ pub(super) struct Ending<'a> {
     arrived: Instant,
     outcome: &'static str,
     /// How long each stage took.
-    pub(super) stages: Vec<(Stage, Duration)>,
+    stages: Vec<(Stage, Duration)>,
+    /// What the cache had to do with it.
+    pub(super) cache: &'static str,
+    /// Of the rows that models were asked for, how many there were and how many were known.
+    pub(super) rows: Option<(u64, u64)>,
     report: Option<Box<Report>>,
 }
 
@@ -71,7 +75,16 @@ impl<'a> Ending<'a> {
             method: method.to_owned(),
             arrived,
         });
-        Self { serving, arrived, outcome: "detached", stages: Vec::new(), report }
+        Self { serving, arrived, outcome: "detached", stages: Vec::new(), cache: "bypass", rows: None, report }
+    }
+
+    /// Its invocation has ended.
+    pub(super) fn came_to(&mut self, invocation: &Invocation) {
+        self.stages = invocation.stages.taken();
+        self.rows = Some(invocation.rows.so_far()).filter(|(asked, _)| *asked > 0);
+        if let Some((_, known)) = self.rows.filter(|_| ["bypass", "miss"].contains(&self.cache)) {
+            self.cache = if known > 0 { "partial" } else { "miss" };
+        }
     }
 
     /// Where the invocation notes its spans, if it is sampled.

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
+use super::{EngineError, ModelError, Runtime};
 use crate::{
-    engine::{ModelState, ModelStatus},
+    access::Caller,
+    engine::{Explanation, ModelState, ModelStatus, Version},
     tensor::TensorSpec,
 };
 
@@ -84,4 +86,56 @@ impl ModelListing {
 fn tensor(spec: TensorSpec) -> TensorListing {
     let shape = spec.kind.shape.iter().map(ToString::to_string).collect();
     TensorListing { name: spec.name, datatype: spec.kind.datatype.name(), shape }
+}
+
+impl Runtime {
+    /// The models of this host.
+    pub fn models(&self) -> Vec<ModelListing> {
+        self.engine.models().into_iter().map(ModelListing::public).collect()
+    }
+
+    /// Those of them that a caller may ask.
+    pub fn models_for(&self, caller: &Caller) -> Vec<ModelListing> {
+        let mut models = self.models();
+        models.retain(|model| self.may_ask(caller, model.name()));
+        models
+    }
+
+    /// The same for operators, with all that is known of what went wrong.
+    pub fn models_in_whole(&self) -> Vec<ModelListing> {
+        self.engine.models().into_iter().map(ModelListing::whole).collect()
+    }
+
+    /// Loads a model, or one version of it, as the repository has it; what there is of it afterwards.
+    pub async fn load_model(&self, name: &str, version: Option<u64>) -> Result<Vec<ModelListing>, ModelError> {
+        let models = self.models.load(name, version).await?;
+        Ok(models.into_iter().map(ModelListing::whole).collect())
+    }
+
+    /// Takes a model, or one version of it, out of service.
+    pub async fn unload_model(
+        &self,
+        name: &str,
+        version: Option<u64>,
+        force: bool,
+    ) -> Result<Vec<ModelListing>, ModelError> {
+        let models = self.models.unload(name, version, force).await?;
+        Ok(models.into_iter().map(ModelListing::whole).collect())
+    }
+
+    /// Why a model batches as it does: this version of it, or the one that serves.
+    pub fn explain(&self, model: &str, version: Option<u64>) -> Result<Explanation, EngineError> {
+        let version = version.map_or(Version::Serving, Version::Number);
+        let found = self.engine.model(model, version).map_err(|error| self.in_whole(error));
+        Ok(found?.explain())
+    }
+
+    /// For operators: what went wrong, with all that is known.
+    fn in_whole(&self, error: EngineError) -> EngineError {
+        let EngineError::Failed { model, reason } = error else { return error };
+        let is = |status: &ModelStatus| status.name == model || format!("{}@{}", status.name, status.version) == model;
+        let failures = self.engine.models().into_iter().filter(is).filter_map(|status| status.failure);
+        let detail = failures.map(|failure| failure.detail).next_back();
+        EngineError::Failed { model, reason: detail.unwrap_or(reason) }
+    }
 }

@@ -51,7 +51,7 @@ impl Defaults {
         super::direct::known_outputs(model, &read)?;
         let (inputs, charges) = (std::mem::take(&mut read.inputs), std::mem::take(&mut read.charges));
         self.passed = Some(read);
-        Ok(Step::Infer(vec![Inference { model: alias.clone(), inputs, charges }]))
+        Ok(Step::Infer(vec![Inference { model: alias.clone(), inputs, wanted: Vec::new(), charges }]))
     }
 
     /// Notes what is asked, for the answer names it.

@@ -14,6 +14,7 @@ use super::{
     deployer::{Deployer, Prepared},
     health::Health,
     line::Line,
+    remembered::Rule,
 };
 use crate::{
     account::Used,
@@ -49,6 +50,8 @@ pub struct Revision {
     /// Whether its invocations trap.
     pub(super) health: Health,
     mean_time: MeanTime,
+    /// How its answers are remembered.
+    pub(super) remembers: Rule,
     /// How often an invocation asks each model first, by the plugin's name for it: a moving mean of 0 and `ALWAYS`.
     asks: BTreeMap<String, AtomicU64>,
 }
@@ -160,6 +163,7 @@ impl Revision {
             owner,
             health: Health::default(),
             mean_time: MeanTime::default(),
+            remembers: Rule::new(&manifest, &prepared.plugin.stages()),
             asks: manifest.models.keys().map(|alias| (alias.clone(), AtomicU64::new(0))).collect(),
             manifest,
             plugin: prepared.plugin.clone(),

@@ -8,28 +8,30 @@ use std::{
 
 use tokio::{
     runtime::Handle,
+    sync::OwnedSemaphorePermit,
     time::{timeout, timeout_at},
 };
 use tracing::Instrument;
 
 use super::{
-    Admission, Body, Direct, EngineError, Following, Functions, Identity, InvokeError, ModelControl, ModelError,
-    Quarantine, SandboxError,
+    Admission, Body, Direct, Following, Functions, Identity, InvokeError, ModelControl, Quarantine, Remembered,
+    SandboxError,
+    admission::Entrant,
     attached::{Guests, attach},
     body::{self, ReadError},
     ending::{Arrival, Ending, Serving, log},
     following::Suspect,
     gate::Gate,
-    listing::ModelListing,
+    remembered::{Asked, Looked},
     snapshot::Snapshot,
-    step,
+    work::Work,
 };
 use crate::{
     access::Caller,
-    account::{Account, Kind, Used},
-    engine::{Engine, Explanation, ModelStatus, Version},
-    invocation::{Invocation, Request, Response, Stage},
-    sandbox::Assignment,
+    account::{Account, Kind},
+    caching::Policy,
+    engine::Engine,
+    invocation::{Request, Response, Stage},
     telemetry::{Report, Telemetry, TraceContext},
     tenant::Priority,
 };
@@ -55,14 +57,16 @@ pub struct Call {
     pub trace: TraceContext,
     /// Who asks.
     pub caller: Caller,
+    /// Whether nothing that is remembered may be used for it.
+    pub afresh: bool,
     /// Method, path, query and headers; the body is still to come.
     pub request: Request,
 }
 
 /// What bringing up a revision that is out of traffic may take of a request that asks for it by number.
 const BRING_UP: Duration = Duration::from_secs(10);
-/// What the cache has to do with answers: nothing is remembered yet.
-const CACHE: &str = "bypass";
+/// What the cache has to do with answers that are not remembered.
+const BYPASS: &str = "bypass";
 
 /// How an invocation ended.
 #[derive(Debug)]
@@ -73,6 +77,8 @@ pub struct Outcome {
     pub revision: Option<u64>,
     /// What the cache had to do with it.
     pub cache: &'static str,
+    /// Of the rows that models were asked for where rows are remembered: how many, and how many were known.
+    pub rows: Option<(u64, u64)>,
     /// How long each stage took.
     pub stages: Vec<(Stage, Duration)>,
     /// Where the request stands in its trace, and whether that is sampled.
@@ -99,6 +105,8 @@ pub struct Parts {
     pub guests: (Handle, usize),
     /// When a revision leaves traffic by itself.
     pub quarantine: Quarantine,
+    /// Answers and rows that are known.
+    pub remembered: Arc<Remembered>,
 }
 
 /// Everything an invocation needs.
@@ -113,16 +121,29 @@ pub struct Runtime {
     identity: Arc<Identity>,
     following: Arc<Following>,
     quarantine: Quarantine,
+    pub(super) remembered: Arc<Remembered>,
 }
 
 impl Runtime {
     /// Of everything that was made for it.
     pub fn new(parts: Parts) -> Self {
-        let Parts { following, identity, admission, engine, models, direct, guests: (threads, places), quarantine } =
-            parts;
+        let Parts { following, identity, admission, engine, models, direct, guests, quarantine, remembered } = parts;
+        let (threads, places) = guests;
         let guests = Arc::new(Guests { threads, gate: Gate::new(places) });
         let (functions, account) = (following.functions().clone(), following.deployer().host_account().clone());
-        Self { functions, admission, engine, account, models, direct, guests, identity, following, quarantine }
+        Self {
+            functions,
+            admission,
+            engine,
+            account,
+            models,
+            direct,
+            guests,
+            identity,
+            following,
+            quarantine,
+            remembered,
+        }
     }
 
     /// Who is who.
@@ -145,56 +166,6 @@ impl Runtime {
         }
     }
 
-    /// The models of this host.
-    pub fn models(&self) -> Vec<ModelListing> {
-        self.engine.models().into_iter().map(ModelListing::public).collect()
-    }
-
-    /// Those of them that a caller may ask.
-    pub fn models_for(&self, caller: &Caller) -> Vec<ModelListing> {
-        let mut models = self.models();
-        models.retain(|model| self.may_ask(caller, model.name()));
-        models
-    }
-
-    /// The same for operators, with all that is known of what went wrong.
-    pub fn models_in_whole(&self) -> Vec<ModelListing> {
-        self.engine.models().into_iter().map(ModelListing::whole).collect()
-    }
-
-    /// Loads a model, or one version of it, as the repository has it; what there is of it afterwards.
-    pub async fn load_model(&self, name: &str, version: Option<u64>) -> Result<Vec<ModelListing>, ModelError> {
-        let models = self.models.load(name, version).await?;
-        Ok(models.into_iter().map(ModelListing::whole).collect())
-    }
-
-    /// Takes a model, or one version of it, out of service.
-    pub async fn unload_model(
-        &self,
-        name: &str,
-        version: Option<u64>,
-        force: bool,
-    ) -> Result<Vec<ModelListing>, ModelError> {
-        let models = self.models.unload(name, version, force).await?;
-        Ok(models.into_iter().map(ModelListing::whole).collect())
-    }
-
-    /// Why a model batches as it does: this version of it, or the one that serves.
-    pub fn explain(&self, model: &str, version: Option<u64>) -> Result<Explanation, EngineError> {
-        let version = version.map_or(Version::Serving, Version::Number);
-        let found = self.engine.model(model, version).map_err(|error| self.in_whole(error));
-        Ok(found?.explain())
-    }
-
-    /// For operators: what went wrong, with all that is known.
-    fn in_whole(&self, error: EngineError) -> EngineError {
-        let EngineError::Failed { model, reason } = error else { return error };
-        let is = |status: &ModelStatus| status.name == model || format!("{}@{}", status.name, status.version) == model;
-        let failures = self.engine.models().into_iter().filter(is).filter_map(|status| status.failure);
-        let detail = failures.map(|failure| failure.detail).next_back();
-        EngineError::Failed { model, reason: detail.unwrap_or(reason) }
-    }
-
     /// Bytes that all invocations hold at present.
     pub fn held_bytes(&self) -> u64 {
         self.account.held_bytes()
@@ -208,6 +179,11 @@ impl Runtime {
     /// The functions that can be called.
     pub fn functions(&self) -> &Arc<Functions> {
         &self.functions
+    }
+
+    /// Answers and rows that are known.
+    pub fn remembered(&self) -> &Arc<Remembered> {
+        &self.remembered
     }
 
     /// Where everything is told.
@@ -226,7 +202,8 @@ impl Runtime {
             Ok(snapshot) => self.serve(&snapshot, call, body).await,
             Err(error) => {
                 let (result, trace) = (Err(error), call.trace);
-                Outcome { result, revision: None, cache: CACHE, stages: Vec::new(), trace, report: None }
+                let (cache, stages) = (BYPASS, Vec::new());
+                Outcome { result, revision: None, cache, rows: None, stages, trace, report: None }
             }
         }
     }
@@ -262,6 +239,7 @@ impl Runtime {
             error = self.admission.cut_off() => Err(error),
         };
         self.watch(snapshot, &result);
+        let (cache, rows) = (ending.cache, ending.rows);
         let (stages, report) = ending.answered(&result);
         for (stage, time) in &stages {
             snapshot.revision.metrics.stage(*stage, *time);
@@ -269,7 +247,7 @@ impl Runtime {
         if let Err(error) = &result {
             log((&id, &trace), Serving::from(snapshot), error);
         }
-        Outcome { result, revision: Some(snapshot.revision.number), cache: CACHE, stages, trace, report }
+        Outcome { result, revision: Some(snapshot.revision.number), cache, rows, stages, trace, report }
     }
 
     /// Notes whether it trapped, and hands over a revision that does so too often.
@@ -293,64 +271,110 @@ impl Runtime {
         let limits = &snapshot.revision.manifest.limits;
         let timeout = call.timeout.map_or(limits.timeout(), |asked| asked.min(limits.timeout()));
         let deadline = call.arrived + timeout;
-        let too_late = || InvokeError::Deadline { timeout };
         let body_bytes = snapshot.revision.owner.body_bytes(limits.body_bytes);
         body::check_announced(&body, body_bytes)?;
-        let turn = match &snapshot.revision.line {
-            Some(line) => Some(self.admission.turn(line, deadline).await?),
-            None => None,
-        };
-        let invocation = self.admission.admit(&call, snapshot, (deadline, turn), ending.record())?;
+        let may_be_known = snapshot.revision.remembers.remembers() && !call.afresh;
+        // Where the answer may be known, places and room are asked for only once it is not.
+        let turn = if may_be_known { None } else { self.turn(snapshot, deadline).await? };
+        let (id, priority, trace, record) = (&call.id, call.priority, call.trace, ending.record());
+        let entrant = Entrant { id, priority, trace, record, may_be_known };
+        let invocation = self.admission.admit(entrant, snapshot, deadline)?;
+        turn.into_iter().for_each(|turn| invocation.take_turn(turn));
         let head = invocation.account.charge(Kind::Request, call.request.head_bytes())?;
         let read = body::read(&mut body, body_bytes, head, deadline);
         let (body, charge) = invocation.lap("read body", read).await.map_err(|error| match error {
             ReadError::Body(error) => InvokeError::Body(error),
             ReadError::Memory(over) => InvokeError::Memory(over),
-            ReadError::Deadline => too_late(),
+            ReadError::Deadline => InvokeError::Deadline { timeout },
         })?;
-        let request = Request { body, charge: Some(Arc::new(charge)), ..call.request };
-        self.admission.expect(snapshot, &invocation)?;
-        let work = run(snapshot.clone(), invocation.clone(), request).in_current_span();
-        let attached = attach(&self.guests, invocation.clone(), snapshot.revision.expects_long(), work);
-        let ended = timeout_at(deadline.into(), attached).await;
+        let request = Arc::new(Request { body, charge: Some(Arc::new(charge)), ..call.request });
+        let asked = Asked { snapshot, invocation: &invocation, request: &request };
+        let work = Work::new(asked, (!call.afresh).then_some(&self.remembered));
+        let answered = if may_be_known { self.recall(work, ending).await } else { self.compute(work).await };
+        ending.came_to(&invocation);
+        match answered {
+            // The caller's own timeout, not what was left of it.
+            Err(InvokeError::Deadline { .. }) => Err(InvokeError::Deadline { timeout }),
+            answered => answered,
+        }
+    }
+
+    /// The answer as it is remembered, or else as it is computed and remembered from now on.
+    async fn recall(&self, work: Work, ending: &mut Ending<'_>) -> Result<Response, InvokeError> {
+        let (snapshot, invocation, request) = (work.snapshot.clone(), work.invocation.clone(), work.request.clone());
+        let asked = Asked { snapshot: &snapshot, invocation: &invocation, request: &request };
+        let start = Instant::now();
+        let policy = self.policy(asked).await?;
+        if !policy.remembers() {
+            self.remembered.bypassed(&snapshot);
+            return self.compute_late(work).await;
+        }
+        let looked = self.remembered.look(asked, policy).await;
+        invocation.spent(Stage::Cache, start, start.elapsed());
+        let duty = match looked {
+            Looked::Known(answer, how) => {
+                ending.cache = how;
+                return answer.give(&invocation.account);
+            }
+            Looked::Compute(duty) => duty,
+            Looked::Late => return Err(InvokeError::Deadline { timeout: Duration::ZERO }),
+        };
+        let computed = self.compute_late(work).await;
+        let (answered, how) = self.remembered.settle(duty, asked, computed);
+        ending.cache = how;
+        answered
+    }
+
+    /// How the answer to this request may be remembered.
+    async fn policy(&self, asked: Asked<'_>) -> Result<Arc<Policy>, InvokeError> {
+        let rule = &asked.snapshot.revision.remembers;
+        if let Some(stated) = rule.stated() {
+            return Ok(stated.clone());
+        }
+        // In an instance of its own: whoever waits for somebody else's answer holds none.
+        let said = self.attach(asked, Work::new(asked, None).policy()).await?;
+        Ok(Arc::new(rule.capped(said)))
+    }
+
+    /// The answer of a guest that is asked only now.
+    async fn compute_late(&self, work: Work) -> Result<Response, InvokeError> {
+        self.admission.room(&work.snapshot, &work.invocation)?;
+        let turn = self.turn(&work.snapshot, work.invocation.deadline).await?;
+        turn.into_iter().for_each(|turn| work.invocation.take_turn(turn));
+        self.compute(work).await
+    }
+
+    /// The guest's answer.
+    pub(super) async fn compute(&self, work: Work) -> Result<Response, InvokeError> {
+        let (snapshot, invocation, request) = (work.snapshot.clone(), work.invocation.clone(), work.request.clone());
+        self.admission.expect(&snapshot, &invocation)?;
+        let asked = Asked { snapshot: &snapshot, invocation: &invocation, request: &request };
+        let ended = self.attach(asked, work.run()).await;
         snapshot.revision.learn(&invocation, &snapshot.models.by_alias);
-        ending.stages = invocation.stages.taken();
-        match ended {
-            Err(_) => Err(too_late()),
+        ended
+    }
+
+    /// Ties a guest's work to this caller, until the deadline at most.
+    async fn attach<T: Send + 'static>(
+        &self,
+        asked: Asked<'_>,
+        work: impl Future<Output = Result<T, InvokeError>> + Send + 'static,
+    ) -> Result<T, InvokeError> {
+        let Asked { snapshot, invocation, .. } = asked;
+        let expects_long = snapshot.revision.expects_long();
+        let attached = attach(&self.guests, invocation.clone(), expects_long, work.in_current_span());
+        match timeout_at(invocation.deadline.into(), attached).await {
+            Err(_) => Err(InvokeError::Deadline { timeout: Duration::ZERO }),
             Ok(Ok(result)) => result,
             Ok(Err(panicked)) => Err(InvokeError::Internal(panicked.to_string())),
         }
     }
-}
 
-/// The work for a caller: owns everything it needs, so that it may move to another thread.
-async fn run(snapshot: Snapshot, invocation: Arc<Invocation>, request: Request) -> Result<Response, InvokeError> {
-    let revision = snapshot.revision.clone();
-    let _accounted = Accounted { snapshot: snapshot.clone(), invocation: invocation.clone() };
-    let assignment = Assignment {
-        invocation,
-        request: Arc::new(request),
-        models: snapshot.models.text.clone(),
-        config: revision.config.clone(),
-        cpu_limit: revision.cpu_limit(),
-    };
-    step::run(&snapshot, assignment).await
-}
-
-/// Adds an invocation's processor time to its function's, however the invocation ends.
-struct Accounted {
-    snapshot: Snapshot,
-    invocation: Arc<Invocation>,
-}
-
-impl Drop for Accounted {
-    fn drop(&mut self) {
-        let (metrics, account) = (&self.snapshot.revision.metrics, &self.invocation.account);
-        metrics.cpu_guest.inc_by(account.spent(Used::Guest).as_secs_f64());
-        metrics.cpu_host_call.inc_by(account.spent(Used::HostCall).as_secs_f64());
-        self.snapshot.revision.owner.used_cpu(account.spent(Used::Guest) + account.spent(Used::HostCall));
-        if let Some(stood) = self.invocation.has_stood() {
-            metrics.gate_wait.observe(stood.as_secs_f64());
+    /// A place among those of a function that bounds them.
+    async fn turn(&self, snapshot: &Snapshot, deadline: Instant) -> Result<Option<OwnedSemaphorePermit>, InvokeError> {
+        match &snapshot.revision.line {
+            Some(line) => self.admission.turn(line, deadline).await.map(Some),
+            None => Ok(None),
         }
     }
 }

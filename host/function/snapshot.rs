@@ -22,6 +22,33 @@ pub(super) struct Models {
     /// Models that are out of service: while there is one, the function is not available.
     pub(super) missing: Vec<String>,
     pub(super) text: Arc<BTreeMap<String, TextModel>>,
+    /// Differs wherever an answer may: of the plugin's names, versions and files.
+    pub(super) identity: [u8; 32],
+}
+
+impl Models {
+    /// Notes what they are, once all are there.
+    pub(super) fn identified(mut self) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for (alias, model) in &self.by_alias {
+            let version = model.version().to_string();
+            let digests = model.digests().iter().map(String::as_str);
+            for part in [alias, model.name(), &version].into_iter().chain(digests) {
+                hasher.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+            }
+            // How many digests there are differs.
+            hasher.update(&u64::MAX.to_le_bytes());
+        }
+        self.identity = *hasher.finalize().as_bytes();
+        self
+    }
+}
+
+impl std::fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let revision = &self.revision;
+        f.debug_tuple("Snapshot").field(&revision.tenant).field(&revision.function).field(&revision.number).finish()
+    }
 }
 
 impl Snapshot {

@@ -5,30 +5,59 @@ use std::{sync::Arc, time::Instant};
 
 use futures_util::future::try_join_all;
 
-use super::{InvokeError, binding, passthrough::Defaults, snapshot::Snapshot};
+use super::{
+    InvokeError, binding,
+    passthrough::Defaults,
+    remembered::{Rows, Started},
+    snapshot::Snapshot,
+};
 use crate::{
+    caching::Policy,
     invocation::{Inference, Invocation, Outputs, Rejection, Request, Response, Stage, Step},
     sandbox::{Assignment, Running},
 };
 
+/// How the plugin says that the answer may be remembered.
+pub(super) async fn policy(snapshot: &Snapshot, assignment: Assignment) -> Result<Policy, InvokeError> {
+    let mut guest = snapshot.revision.start(assignment).await?;
+    let policy = guest.policy().await?;
+    snapshot.revision.ended_well(guest);
+    Ok(policy.unwrap_or_default())
+}
+
 /// Runs a guest from validation to its response; one that comes to its end may serve again.
-pub(super) async fn run(snapshot: &Snapshot, assignment: Assignment) -> Result<Response, InvokeError> {
+pub(super) async fn run(
+    snapshot: &Snapshot,
+    known: Option<&Arc<Rows>>,
+    assignment: Assignment,
+) -> Result<Response, InvokeError> {
     let (invocation, request) = (assignment.invocation.clone(), assignment.request.clone());
     let start = Instant::now();
     let mut guest = snapshot.revision.start(assignment).await?;
-    let ended = rounds(snapshot, (&invocation, start), &request, &mut guest).await;
+    let asks = Asks { snapshot, known, invocation: &invocation };
+    let ended = rounds(asks, start, &request, &mut guest).await;
     if matches!(ended, Ok(_) | Err(InvokeError::Rejected(_))) {
         snapshot.revision.ended_well(guest);
     }
     ended
 }
 
+/// Whoever asks models for something.
+#[derive(Clone, Copy)]
+struct Asks<'a> {
+    snapshot: &'a Snapshot,
+    /// Rows that may be known, where rows are remembered.
+    known: Option<&'a Arc<Rows>>,
+    invocation: &'a Arc<Invocation>,
+}
+
 async fn rounds(
-    snapshot: &Snapshot,
-    (invocation, start): (&Arc<Invocation>, Instant),
+    asks: Asks<'_>,
+    start: Instant,
     request: &Request,
     guest: &mut Running,
 ) -> Result<Response, InvokeError> {
+    let Asks { snapshot, invocation, .. } = asks;
     let manifest = &snapshot.revision.manifest;
     let limits = &manifest.limits;
     let mut defaults = Defaults::default();
@@ -52,7 +81,7 @@ async fn rounds(
             Step::Infer(inferences) => inferences,
         };
         defaults.asked(&inferences);
-        let outputs = infer(snapshot, invocation, inferences, &mut rows).await;
+        let outputs = infer(asks, inferences, &mut rows).await;
         let outputs = outputs.map_err(|error| defaults.blame(round, error))?;
         if !guest.postprocesses() {
             return defaults.answer(snapshot, invocation, outputs).await;
@@ -70,17 +99,13 @@ fn rejected(rejection: Rejection) -> InvokeError {
 }
 
 /// Asks all models of a step at once. If one refuses or fails, the others' rows are withdrawn by dropping them.
-async fn infer(
-    snapshot: &Snapshot,
-    invocation: &Arc<Invocation>,
-    inferences: Vec<Inference>,
-    rows: &mut u64,
-) -> Result<Vec<Outputs>, InvokeError> {
+async fn infer(asks: Asks<'_>, inferences: Vec<Inference>, rows: &mut u64) -> Result<Vec<Outputs>, InvokeError> {
+    let Asks { snapshot, known, invocation } = asks;
     let manifest = &snapshot.revision.manifest;
     let mut pending = Vec::with_capacity(inferences.len());
     let before = *rows;
     for inference in &inferences {
-        *rows = rows.saturating_add(inference.inputs.first().map_or(0, |(_, tensor)| tensor.layout.rows() as u64));
+        *rows = rows.saturating_add(inference.rows() as u64);
     }
     if *rows > manifest.limits.max_rows {
         return Err(InvokeError::TooManyRows { rows: *rows, limit: manifest.limits.max_rows });
@@ -92,8 +117,11 @@ async fn infer(
             return Err(InvokeError::Contract(format!("`function.toml` binds no model as `{alias}`")));
         };
         binding::sent_as_declared(bound, &inference).map_err(InvokeError::Contract)?;
-        pending.push(model.infer(inference.inputs, inference.charges, invocation)?);
+        pending.push(match known {
+            Some(known) => known.start(model, inference).await?,
+            None => Started::Plain(model.infer(inference.inputs, inference.charges, invocation)?),
+        });
     }
     invocation.first_step.end();
-    Ok(try_join_all(pending.into_iter().map(|pending| pending.outputs())).await?)
+    try_join_all(pending.into_iter().map(Started::outputs)).await
 }

@@ -122,6 +122,7 @@ mod tests {
             arrived: std::time::Instant::now(),
             trace: TraceContext::begin(),
             caller: Caller::Anonymous,
+            afresh: false,
             request: Request { method: "POST".into(), ..Request::default() },
         }
     }

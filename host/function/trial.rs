@@ -47,6 +47,8 @@ impl Case {
             arrived: std::time::Instant::now(),
             trace: TraceContext::begin(),
             caller: Caller::Anonymous,
+            // What is to be seen is this revision.
+            afresh: true,
             request: Request {
                 method: self.method.clone(),
                 path: self.path.clone(),

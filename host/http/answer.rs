@@ -43,7 +43,9 @@ pub(super) fn write_as(
     headers.insert("x-tenon-cache", HeaderValue::from_static(outcome.cache));
     // Letters and digits are always a valid value; where no function was found there is nothing to tell.
     let served = outcome.revision.is_some() || !outcome.stages.is_empty();
-    if let Some(timing) = served.then(|| HeaderValue::try_from(timing(&outcome.stages, head)).ok()).flatten() {
+    if let Some(timing) =
+        served.then(|| HeaderValue::try_from(timing(&outcome.stages, outcome.rows, head)).ok()).flatten()
+    {
         headers.insert("server-timing", timing);
     }
     if outcome.trace != head.trace {
@@ -56,13 +58,17 @@ pub(super) fn write_as(
 }
 
 /// The stages that ended; the whole where none did, as at the door.
-fn timing(stages: &[(Stage, Duration)], head: &Head) -> String {
+fn timing(stages: &[(Stage, Duration)], rows: Option<(u64, u64)>, head: &Head) -> String {
     let milliseconds = |time: Duration| time.as_secs_f64() * 1000.0;
     let mut timing = String::new();
     for (stage, time) in stages {
         let comma = if timing.is_empty() { "" } else { ", " };
         // Writing to a string cannot fail.
         let _ = write!(timing, "{comma}{};dur={:.3}", stage.name(), milliseconds(*time));
+    }
+    if let Some((asked, known)) = rows {
+        let comma = if timing.is_empty() { "" } else { ", " };
+        let _ = write!(timing, "{comma}rows;desc=\"{known} of {asked} known\"");
     }
     if timing.is_empty() {
         let _ = write!(timing, "total;dur={:.3}", milliseconds(head.arrived.elapsed()));

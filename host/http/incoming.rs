@@ -97,6 +97,7 @@ pub(super) fn call(request: Request<axum::body::Body>, head: &Head) -> Result<(C
         arrived: head.arrived,
         trace: head.trace,
         caller,
+        afresh: false,
         request,
     };
     Ok((call, WireBody::new(body)))

@@ -5,10 +5,13 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    time::{MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
 };
 
 use super::{Registry, error::RegistryError, hosts};
+
+/// Between two looks that others asked for: anybody who may write to Redis can ask.
+const LOOKS_APART: Duration = Duration::from_millis(50);
 
 impl Registry {
     /// Follows until `stop` is true or nobody holds its sender. While the store is away the last state stays.
@@ -19,10 +22,18 @@ impl Registry {
     async fn poll(&self, mut stop: watch::Receiver<bool>) {
         let mut ticks = interval(self.config.poll());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut news, mut next) = (self.news.subscribe(), Instant::now());
+        let mut asked = async || {
+            // Fails only without a sender, which this registry is.
+            let _ = news.changed().await;
+            sleep_until(next).await;
+            next = Instant::now() + LOOKS_APART;
+        };
         loop {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
                 _ = ticks.tick() => {}
+                () = asked() => {}
             }
             tokio::select! {
                 // What is read halfway is read again by whoever comes next.

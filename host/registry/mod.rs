@@ -9,7 +9,7 @@
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -49,10 +49,15 @@ pub use write::{Added, NewRevision};
 
 use store::Store;
 
+use crate::announce::Announce;
+
 /// Records folded in before they are published.
 const BATCH: usize = 256;
 /// Changes wait for each other within a host; after so long the store must be failing.
 const TURN: Duration = Duration::from_secs(30);
+/// What changes of the registry are announced under.
+pub const TOPIC: &str = "registry";
+
 /// Bytes of a host's id: new with every start.
 const HOST_ID_BYTES: usize = 8;
 
@@ -70,6 +75,10 @@ pub struct Registry {
     trouble: ArcSwapOption<String>,
     host: String,
     note: watch::Sender<HostNote>,
+    /// Changes whenever somebody says that there is something to read.
+    news: watch::Sender<u64>,
+    /// Where it is told that there is.
+    announce: OnceLock<Arc<dyn Announce>>,
 }
 
 impl Registry {
@@ -88,9 +97,28 @@ impl Registry {
             trouble: ArcSwapOption::empty(),
             host: change::random_hex(HOST_ID_BYTES)?,
             note: watch::Sender::default(),
+            news: watch::Sender::default(),
+            announce: OnceLock::new(),
         };
         registry.catch_up().await?;
         Ok(Arc::new(registry))
+    }
+
+    /// Tells other hosts by this of changes that are made here; without it they find them when they look.
+    pub fn announce_by(&self, announce: Arc<dyn Announce>) {
+        // Once: there is one way to tell.
+        let _ = self.announce.set(announce);
+    }
+
+    /// Another host says that there is something to read: it is looked for at once, if not much more often than otherwise.
+    pub fn look_soon(&self) {
+        self.news.send_modify(|news| *news = news.wrapping_add(1));
+    }
+
+    fn tell_others(&self, n: u64) {
+        if let Some(announce) = self.announce.get() {
+            announce.announce(TOPIC, &n.to_string());
+        }
     }
 
     /// How things stand.

@@ -106,6 +106,7 @@ impl Registry {
             let unsure = |source| ChangeError::Unsure { source: Box::new(source) };
             if log::create(&self.store, record.n, text).await.map_err(unsure)? == Creation::Created {
                 self.publish(&turn, Arc::clone(&next));
+                self.tell_others(next.n);
                 drop(turn);
                 self.snapshot_if_due(&next).await;
                 return Ok(next);

@@ -64,6 +64,7 @@ pub(crate) fn assignment(request: Request) -> Assignment {
     let account = Account::host(MEMORY_BYTES).child(Holder::Invocation, MEMORY_BYTES);
     let invocation = Invocation::new("1".into(), ("test".into(), "bench".into()), deadline, account);
     Assignment {
+        rows: None,
         invocation: Arc::new(invocation),
         request: Arc::new(request),
         models: Arc::new(BTreeMap::new()),

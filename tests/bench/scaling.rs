@@ -76,6 +76,7 @@ fn call() -> Call {
         priority: Default::default(),
         arrived: Instant::now(),
         caller: Default::default(),
+        afresh: false,
         trace: TraceContext::begin(),
         request: Request { method: "POST".into(), ..Request::default() },
     }

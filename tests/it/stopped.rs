@@ -8,9 +8,12 @@ use futures_util::future::join_all;
 use tempfile::TempDir;
 use tenon_host::{
     access::Token,
+    cache::Cache,
     config::Config,
     engine::{Engine, torch::Torch},
-    function::{Admission, Deployer, Direct, Folder, Following, Functions, Identity, ModelControl, Parts, Runtime},
+    function::{
+        Admission, Deployer, Direct, Folder, Following, Functions, Identity, ModelControl, Parts, Remembered, Runtime,
+    },
     http::{self, Phase, Server},
     registry::Registry,
     sandbox::Sandbox,
@@ -46,6 +49,7 @@ impl Rooms {
         let deployer = Arc::new(Deployer::new(sandbox, engine.clone(), telemetry.clone(), config.limits));
         let functions = Arc::new(Functions::default());
         let registry = Handle::current().block_on(Registry::open(&config.registry, &config.engine.data)).unwrap();
+        let cache = Handle::current().block_on(Cache::start(config.cache, |_| {})).unwrap();
         let token = Token::in_folder(&config.engine.data).unwrap();
         let runtime = Arc::new(Runtime::new(Parts {
             identity: Arc::new(Identity::new(&config.auth, token, registry.clone()).unwrap()),
@@ -56,6 +60,7 @@ impl Rooms {
             direct: Direct::new(config.oip, deployer.clone()),
             guests: (Handle::current(), 1),
             quarantine: config.quarantine,
+            remembered: Remembered::new(cache).0,
         }));
         Folder::new(config.dev_functions.unwrap(), deployer, functions).look().unwrap();
         let router = http::data_router(runtime);

@@ -50,12 +50,8 @@ impl Answer {
     /// What a plugin responded.
     pub(in crate::function) fn response(response: &Response) -> Self {
         let Response { status, content_type, headers, body, charge: _ } = response;
-        let head = Head {
-            status: *status,
-            headers: headers.clone(),
-            content_type: Some(content_type.clone()),
-            refused: None,
-        };
+        let head =
+            Head { status: *status, headers: headers.clone(), content_type: Some(content_type.clone()), refused: None };
         Self { head, body: body.clone() }
     }
 

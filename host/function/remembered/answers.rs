@@ -1,0 +1,214 @@
+//! An answer that may be known: looked up, waited for where somebody computes it, or computed and kept. Owns what makes two
+//! requests the same.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::timeout_at;
+
+use super::{
+    super::{InvokeError, snapshot::Snapshot},
+    Answer, Asked, Refresh, Remembered, Shared, flight, scopes,
+};
+use crate::{
+    account::Used,
+    cache::{Entry, Freshness, Key, KeyBuilder, Landed, Lead, Seat, Tally, Tier},
+    caching::Policy,
+    invocation::{Fault, Response},
+};
+
+/// A body whose digest takes less than 100 microseconds.
+const SHORT_BYTES: usize = 256 << 10;
+
+/// What came of looking.
+pub(in crate::function) enum Looked {
+    /// The answer, and how it came, as `x-tenon-cache` says it.
+    Known(Arc<Answer>, &'static str),
+    /// It is this request's to compute.
+    Compute(Duty),
+    /// Somebody else computes it, and the deadline has passed.
+    Late,
+}
+
+/// What is to become of an answer that is being computed. Dropped, the next who waits for it computes it.
+#[derive(Debug)]
+pub(in crate::function) struct Duty {
+    key: Key,
+    policy: Arc<Policy>,
+    /// What [`Cache::seq`](crate::cache::Cache::seq) said before anything was looked at.
+    seq: u64,
+    /// None where nobody can wait for it: only refusals are remembered.
+    lead: Option<Lead<Shared>>,
+    /// What may be given if computing it fails.
+    stale: Option<Arc<Answer>>,
+}
+
+impl Remembered {
+    /// Looks for the answer; if it is being computed, waits for it, until the invocation's deadline at most.
+    pub(in crate::function) async fn look(&self, asked: Asked<'_>, policy: Arc<Policy>) -> Looked {
+        let (cache, seq, tally) = (&self.cache, self.cache.seq(), self.tally(asked.snapshot));
+        let key = key(asked, &policy, &body_digest(asked, &policy).await);
+        tally.looked_up();
+        let found = cache.get(&key).await;
+        let mut stale = None;
+        if let (Some((entry, age)), Some(tier)) = (found.entry, found.tier) {
+            match (self.read(&key, &entry), age) {
+                (None, _) | (_, Freshness::Gone) => {}
+                (Some(answer), Freshness::Fresh) => return self.hit(tally, answer, (tier, entry.saved_us)),
+                (Some(answer), Freshness::StaleWhile) => {
+                    self.refresh(asked, (key, seq), (&policy, &answer));
+                    tally.hit(tier, true, entry.saved_us);
+                    return Looked::Known(answer, "stale");
+                }
+                (Some(answer), Freshness::StaleError) => stale = Some(answer),
+            }
+        }
+        if policy.ttl == Duration::ZERO {
+            return Looked::Compute(Duty { key, policy, seq, lead: None, stale });
+        }
+        let lead = match self.answers.join(flight(key, seq)) {
+            Seat::Lead(lead) => lead,
+            Seat::Follow(follow) => match timeout_at(asked.invocation.deadline.into(), follow.wait()).await {
+                Ok(Landed::Lead(lead)) => lead,
+                Ok(Landed::Value((answer, old))) => {
+                    tally.coalesced(0);
+                    return Looked::Known(answer, if old { "stale" } else { "coalesced" });
+                }
+                Err(_) => return stale.map_or(Looked::Late, |answer| Looked::Known(answer, "stale")),
+            },
+        };
+        // Whoever computed it may have ended between the look and the lead.
+        if let Some((entry, Freshness::Fresh)) = cache.peek(&key)
+            && let Some(answer) = self.read(&key, &entry)
+        {
+            lead.land((answer.clone(), false));
+            return self.hit(tally, answer, (Tier::Memory, entry.saved_us));
+        }
+        Looked::Compute(Duty { key, policy, seq, lead: Some(lead), stale })
+    }
+
+    fn hit(&self, tally: &Tally, answer: Arc<Answer>, (tier, saved_us): (Tier, u64)) -> Looked {
+        tally.hit(tier, false, saved_us);
+        Looked::Known(answer, "hit")
+    }
+
+    /// The answer that an entry holds. What is none is forgotten: its digest is right, but that says only who wrote it last.
+    fn read(&self, key: &Key, entry: &Entry) -> Option<Arc<Answer>> {
+        let answer = Answer::decode(entry.payload.clone());
+        if answer.is_none() {
+            self.cache.forget(key);
+        }
+        answer.map(Arc::new)
+    }
+
+    /// Has a stale answer computed again, unless somebody does.
+    fn refresh(&self, asked: Asked<'_>, (key, seq): (Key, u64), (policy, stale): (&Arc<Policy>, &Arc<Answer>)) {
+        let Some(lead) = self.answers.lead_if_free(flight(key, seq)) else { return };
+        let (policy, stale) = (policy.clone(), Some(stale.clone()));
+        let duty = Duty { key, policy, seq, lead: Some(lead), stale };
+        let Asked { snapshot, invocation, request } = asked;
+        let (snapshot, request, id) = (snapshot.clone(), request.clone(), invocation.id.clone());
+        // Full: whoever comes next asks again.
+        let _ = self.refreshes.try_send(Refresh { snapshot, request, id, duty });
+    }
+
+    /// Counts an invocation whose answer is neither looked up nor kept.
+    pub(in crate::function) fn bypassed(&self, snapshot: &Snapshot) {
+        self.tally(snapshot).bypassed();
+    }
+
+    pub(super) fn tally<'a>(&self, snapshot: &'a Snapshot) -> &'a Arc<Tally> {
+        let revision = &snapshot.revision;
+        revision.remembers.tally(&self.cache, (&revision.tenant, &revision.function))
+    }
+
+    /// Keeps what was computed, gives it to those who wait for it, and says what the caller gets: that, or where it failed
+    /// the old answer, if it may still be given.
+    pub(in crate::function) fn settle(
+        &self,
+        duty: Duty,
+        asked: Asked<'_>,
+        result: Result<Response, InvokeError>,
+    ) -> (Result<Response, InvokeError>, &'static str) {
+        let Duty { key, policy, seq, lead, stale } = duty;
+        let (answer, fresh) = match &result {
+            Ok(response) => (Arc::new(Answer::response(response)), policy.ttl),
+            Err(InvokeError::Rejected(rejection)) => (Arc::new(Answer::rejection(rejection)), policy.negative_ttl),
+            Err(error) => {
+                let Some(stale) = stale.filter(|_| error.fault() != Fault::Caller) else { return (result, "miss") };
+                tracing::info!(function = &*asked.snapshot.revision.function, "a stale answer is given: {error}");
+                if let Some(lead) = lead {
+                    lead.land((stale.clone(), true));
+                }
+                return (stale.give(&asked.invocation.account), "stale");
+            }
+        };
+        if fresh > Duration::ZERO {
+            let entry = entry(&answer, asked, (&policy, fresh, seq));
+            self.cache.keep(vec![(key, entry)], asked.invocation.clone());
+        }
+        if let Some(lead) = lead {
+            lead.land((answer, false));
+        }
+        (result, "miss")
+    }
+}
+
+fn entry(answer: &Answer, asked: Asked<'_>, (policy, fresh, seq): (&Policy, Duration, u64)) -> Entry {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    // A refusal is not worth giving when it is old.
+    let stale = |time: Duration| if answer.is_refusal() { 0 } else { ms(time) };
+    Entry {
+        tenant: asked.snapshot.revision.tenant.clone(),
+        created_ms: Entry::now_ms(),
+        fresh_ms: ms(fresh),
+        stale_while_ms: stale(policy.stale_while_revalidate),
+        stale_error_ms: stale(policy.stale_if_error),
+        seq,
+        scopes: scopes(asked.snapshot, Some(policy)),
+        saved_us: u64::try_from(asked.invocation.account.spent(Used::Device).as_micros()).unwrap_or(u64::MAX),
+        payload: answer.encode(),
+    }
+}
+
+/// Names the body, where that is a part of the key; a long one by another thread.
+async fn body_digest(asked: Asked<'_>, policy: &Policy) -> Vec<u8> {
+    if policy.material.is_some() {
+        return Vec::new();
+    }
+    let body = asked.request.body.clone();
+    if body.len() <= SHORT_BYTES {
+        return blake3::hash(&body).as_bytes().to_vec();
+    }
+    let request = asked.request.clone();
+    let hashed = tokio::task::spawn_blocking(move || blake3::hash(&request.body).as_bytes().to_vec());
+    // Not a digest, but all that makes it what it is: nothing is found by it and nothing wrong.
+    hashed.await.unwrap_or_else(|_| body.to_vec())
+}
+
+/// Names the answer: tenant, function, revision or class, the models that compute it, and what the policy says.
+fn key(asked: Asked<'_>, policy: &Policy, body: &[u8]) -> Key {
+    let Asked { snapshot, request, .. } = asked;
+    let revision = &snapshot.revision;
+    let same = match &policy.class {
+        Some(class) => [&b"class"[..], class.as_bytes()],
+        None => [&b"revision"[..], revision.digest.as_bytes()],
+    };
+    let key = KeyBuilder::new("answer", &revision.tenant).part(revision.function.as_bytes()).parts(same);
+    let key = key.part(&snapshot.models.identity);
+    let key = match &policy.material {
+        Some(material) => key.part(b"material").parts(material),
+        None => {
+            let query = request.query.iter().flat_map(|(name, value)| [name, value]);
+            let key = key.part(b"request").part(request.method.as_bytes()).part(request.path.as_bytes());
+            key.parts(query).part(body)
+        }
+    };
+    policy
+        .headers
+        .iter()
+        .fold(key, |key, name| {
+            let values = request.headers.iter().filter(|(header, _)| header == name).map(|(_, value)| value);
+            key.parts(std::iter::once(name).chain(values))
+        })
+        .finish()
+}
