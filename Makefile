@@ -21,7 +21,7 @@ MODELS := models
 TEST_FUNCTIONS := .tenon/test-functions
 TEST_MODELS := .tenon/test-models
 TRAINING := $(BINARIES)/tenon-training
-TEST_PLUGINS := copy embed empty guarded identity plain probe stamp vectors
+TEST_PLUGINS := copy embed empty guarded identity keeper plain probe stamp vectors
 # Compiled to show that the contract fits them; they ask for interfaces that no host links yet.
 NEXT_PLUGINS := detector segmentation tagger
 # Passed on: make bench BENCH="empty identity", make soak MINUTES=60, make test-languages LANGUAGES=times.

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use ::redis::{Value, cmd};
 
 use super::{super::Announced, *};
+use crate::announce::Announce as _;
 
 /// How soon another host must know.
 const SOON: Duration = Duration::from_secs(1);
