@@ -165,6 +165,10 @@ fn control_plane() -> Vec<Line> {
     lines.push(Line("GET", "/openapi.json", Some("deploy"), [401, 401, 401, 200, 200, 200]));
     // Hosts are shown to whoever deploys, whichever tenant it is.
     lines.push(Line("GET", "/admin/v1/hosts", Some("deploy"), [401, 401, 401, 403, 200, 200]));
+    // What is remembered: whose, the query and the body say, and an order without a body means nothing.
+    lines.push(Line("GET", "/admin/v1/cache/stats", Some("deploy"), [401, 401, 401, 403, 200, 200]));
+    lines.push(Line("GET", "/admin/v1/cache/stats?tenant=shop", Some("deploy"), [401, 401, 401, 403, 403, 200]));
+    lines.push(Line("POST", "/admin/v1/cache/invalidate", Some("deploy"), [401, 401, 401, 403, 400, 400]));
     lines
 }
 

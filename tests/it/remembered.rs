@@ -166,7 +166,7 @@ async fn refusals_are_remembered_where_the_policy_says_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_requests_in_progress_are_one() {
-    let host = keeper().start().await;
+    let host = keeper().config(|config| config.sandbox.max_instances = 400).start().await;
     told(&host, "/slow?ttl=60000", "first", &[]).await;
     let before = host.batches("slow");
     let answers = join_all((0..100).map(|_| told(&host, "/slow?ttl=60000", "a", &[]))).await;
@@ -183,12 +183,13 @@ async fn equal_requests_in_progress_are_one() {
 async fn who_waits_takes_over_from_a_lead_that_leaves() {
     let host = keeper().start().await;
     told(&host, "/slow?ttl=60000", "first", &[]).await;
-    for patience_ms in [20, 80, 150, 250] {
+    for patience_ms in [5, 40, 90] {
         let (before, body) = (host.batches("slow"), format!("{patience_ms}"));
         let url = format!("{}/v1/functions/test/keeper/slow?ttl=60000", host.base);
         let lead = host.client.post(url).body(body.clone()).timeout(Duration::from_millis(patience_ms)).send();
         let followers = async {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            // After the lead has joined, which a body that was read comes before.
+            tokio::time::sleep(Duration::from_millis(3)).await;
             join_all((0..20).map(|_| told(&host, "/slow?ttl=60000", &body, &[]))).await
         };
         let (left, answers) = tokio::join!(lead, followers);

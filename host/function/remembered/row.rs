@@ -136,7 +136,9 @@ mod tests {
         let rows: Vec<_> = (0..3).map(|row| encode(&outputs, row)).collect();
         let again = assemble(&signature, &rows, &account).unwrap().unwrap();
         for ((_, before), (_, after)) in outputs.tensors.iter().zip(&again.tensors) {
-            assert_eq!((&before.layout, &before.bytes), (&after.layout, &after.bytes));
+            // At the ragged axis a layout's own extent means nothing.
+            assert_eq!((before.layout.shape(), &before.bytes), (after.layout.shape(), &after.bytes));
+            assert_eq!(before.layout.lengths(), after.layout.lengths());
         }
         let turned = assemble(&signature, &[rows[2].clone(), rows[0].clone()], &account).unwrap().unwrap();
         assert_eq!(turned.tensors[1].1.layout.lengths(), Some((0, &[1, 2][..])));
