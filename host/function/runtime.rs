@@ -238,7 +238,6 @@ impl Runtime {
             result = self.invoke(snapshot, &mut ending, call, body) => result,
             error = self.admission.cut_off() => Err(error),
         };
-        self.watch(snapshot, &result);
         let (cache, rows) = (ending.cache, ending.rows);
         let (stages, report) = ending.answered(&result);
         for (stage, time) in &stages {
@@ -251,7 +250,7 @@ impl Runtime {
     }
 
     /// Notes whether it trapped, and hands over a revision that does so too often.
-    fn watch(&self, snapshot: &Snapshot, result: &Result<Response, InvokeError>) {
+    fn watch<T>(&self, snapshot: &Snapshot, result: &Result<T, InvokeError>) {
         let (revision, rule) = (&snapshot.revision, self.quarantine);
         let trapped = matches!(result, Err(InvokeError::Sandbox(SandboxError::Trap { .. })));
         if revision.health.note(trapped, rule) {
@@ -332,8 +331,11 @@ impl Runtime {
             return Ok(stated.clone());
         }
         // In an instance of its own: whoever waits for somebody else's answer holds none.
-        let said = self.attach(asked, Work::new(asked, None).policy()).await?;
-        Ok(Arc::new(rule.capped(said)))
+        let said = self.attach(asked, Work::new(asked, None).policy()).await;
+        if said.is_err() {
+            self.watch(asked.snapshot, &said);
+        }
+        Ok(Arc::new(rule.capped(said?)))
     }
 
     /// The answer of a guest that is asked only now.
@@ -351,6 +353,8 @@ impl Runtime {
         let asked = Asked { snapshot: &snapshot, invocation: &invocation, request: &request };
         let ended = self.attach(asked, work.run()).await;
         snapshot.revision.learn(&invocation, &snapshot.models.by_alias);
+        // Here, because what was known says nothing of the plugin, and a stale answer may hide that it traps.
+        self.watch(&snapshot, &ended);
         ended
     }
 

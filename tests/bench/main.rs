@@ -18,6 +18,7 @@ mod overload;
 mod peers;
 mod place;
 mod process;
+mod remembered;
 mod requests;
 mod scaling;
 mod stamp;
@@ -34,7 +35,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is measured, by name.
-const PARTS: [(&str, fn()); 15] = [
+const PARTS: [(&str, fn()); 16] = [
     ("instance", instance::measure),
     ("copy", copy::measure),
     ("scaling", scaling::measure),
@@ -49,6 +50,7 @@ const PARTS: [(&str, fn()); 15] = [
     ("fair", fair::measure),
     ("start", start::measure),
     ("swaps", swaps::measure),
+    ("remembered", remembered::measure),
     ("peers", peers::measure),
 ];
 /// Turns that each side takes; the median of the ratios is told.

@@ -58,11 +58,12 @@ impl Place {
         place
     }
 
-    /// The demo's function and model. Where there are many clients, each of `changes` (a text and what stands in
+    /// The demo's function and model; it remembers nothing, so that each request is one for the model. Where there are many clients, each of `changes` (a text and what stands in
     /// its place) gives the model's queue the patience that the figure needs.
     pub(crate) fn with_demo(self, changes: &[(&str, &str)]) -> Self {
         let place = self.with_model("models/minilm", changes);
         place.function("demo", "reranker", &made("functions/demo/reranker"));
+        forgetful(&place.path("functions/demo/reranker/function.toml"));
         place
     }
 
@@ -91,6 +92,14 @@ impl Place {
         }
     }
 
+    /// Adds to a function's `function.toml`, before its tables of limits.
+    pub(crate) fn add_to(&self, tenant: &str, name: &str, section: &str) {
+        let file = self.path("functions").join(tenant).join(name).join("function.toml");
+        let manifest = fs::read_to_string(&file).expect("a function has a function.toml");
+        assert!(manifest.contains("[limits]"), "{} has no limits", file.display());
+        fs::write(&file, manifest.replace("[limits]", &format!("{section}\n[limits]"))).expect("a file can be written");
+    }
+
     pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.0.path().join(below)
     }
@@ -114,6 +123,14 @@ impl Place {
             folders.into_iter().flat_map(|(flag, folder)| [flag.into(), self.path(folder).display().to_string()]);
         pairs.collect()
     }
+}
+
+/// `function.toml` without its `[cache]`: what is asked again is computed again.
+fn forgetful(file: &Path) {
+    let manifest = fs::read_to_string(file).expect("a function has a function.toml");
+    let (before, rest) = manifest.split_once("[cache]\n").expect("it remembers");
+    let (_, after) = rest.split_once("\n[").expect("something follows");
+    fs::write(file, format!("{before}[{after}")).expect("a file can be written");
 }
 
 fn link(from: &Path, to: &Path) {

@@ -39,6 +39,12 @@ impl Client {
         &self.buffer[head..]
     }
 
+    /// The head of the answer that was read last.
+    pub(crate) fn head(&self) -> &str {
+        let head = length(&self.buffer).map_or(0, |(head, _)| head);
+        std::str::from_utf8(&self.buffer[..head]).unwrap_or_default()
+    }
+
     /// Sends the request and reads the whole answer; whether it is a 200.
     pub(crate) fn is_answered(&mut self, request: &[u8]) -> bool {
         self.exchange(request);

@@ -274,3 +274,35 @@ async fn no_tenant_is_given_what_is_another_ones() {
         seen.push(stamp(&first));
     }
 }
+
+/// Any two policies of two tenants, with equal material: bodies are canaries that name their tenant and are no part of the
+/// key, so an answer that crosses over shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_policies_say_canaries_stay_with_their_tenant() {
+    let host = keeper().function_as("other", "keeper", "keeper").start().await;
+    let mut random = fastrand::Rng::with_seed(6);
+    let pick = |random: &mut fastrand::Rng, from: &[&str]| from[random.usize(..from.len())].to_owned();
+    let mut known = 0;
+    for _ in 0..300 {
+        let key = pick(&mut random, &["key=a", "key=b", "key=a&key=b", "key=", "key=a&header=x-h", ""]);
+        let asks = ["test", "other"].map(|tenant| {
+            let class = pick(&mut random, &["", "&class=a", "&class=test", "&class=other"]);
+            let tag = pick(&mut random, &["", "&tag=a", "&tag=test"]);
+            let times = pick(&mut random, &["ttl=60000", "ttl=1&while=60000", "ttl=1&error=60000", "negative=60000"]);
+            let path = pick(&mut random, &["say", "refuse"]);
+            (tenant, format!("{}/v1/functions/{tenant}/keeper/{path}?{times}{class}{tag}&{key}", host.base))
+        });
+        let asked = asks.iter().map(|(tenant, url)| async {
+            let sent = host.client.post(url).header("x-h", "same").body(format!("canary of {tenant}")).send().await;
+            (*tenant, Answer::of(sent.unwrap()).await)
+        });
+        for (tenant, answer) in join_all(asked).await {
+            if answer.status == 200 {
+                assert_eq!(answer.json()["said"], format!("canary of {tenant}"));
+            }
+            known += usize::from(how(&answer) != "miss");
+        }
+    }
+    assert!(known > 100, "{known} of 600 were known: it was to be tried");
+    host.all_back_to_zero().await;
+}

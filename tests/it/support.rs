@@ -126,9 +126,14 @@ impl TestHost {
         self
     }
 
-    /// A model or function of the demo.
+    /// The demo's function, which remembers nothing here: each request is one for the model.
     pub fn demo(self) -> Self {
         self.place("demo", "reranker", &made("functions/demo/reranker"));
+        let manifest = self.folder.path().join("functions/demo/reranker/function.toml");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        let (before, rest) = text.split_once("[cache]\n").unwrap();
+        let (_, after) = rest.split_once("\n[").unwrap();
+        std::fs::write(&manifest, format!("{before}[{after}")).unwrap();
         self.minilm()
     }
 

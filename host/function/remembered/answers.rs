@@ -6,7 +6,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout_at;
 
 use super::{
-    super::{InvokeError, snapshot::Snapshot},
+    super::{
+        InvokeError,
+        ending::{Serving, log},
+        snapshot::Snapshot,
+    },
     Answer, Asked, Refresh, Remembered, Shared, flight, scopes,
 };
 use crate::{
@@ -135,7 +139,9 @@ impl Remembered {
             Err(InvokeError::Rejected(rejection)) => (Arc::new(Answer::rejection(rejection)), policy.negative_ttl),
             Err(error) => {
                 let Some(stale) = stale.filter(|_| error.fault() != Fault::Caller) else { return (result, "miss") };
-                tracing::info!(function = &*asked.snapshot.revision.function, "a stale answer is given: {error}");
+                // Its caller does not see it; its tenant does.
+                let (id, trace) = (&asked.invocation.id, &asked.invocation.trace);
+                log((id, trace), Serving::from(asked.snapshot), error);
                 if let Some(lead) = lead {
                     lead.land((stale.clone(), true));
                 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use tokio::{sync::watch, task::JoinSet};
 
 use super::{
-    super::{InvokeError, Runtime, admission::Entrant, snapshot::Snapshot, work::Work},
+    super::{Runtime, admission::Entrant, snapshot::Snapshot, work::Work},
     Asked, Duty, Refreshes,
 };
 use crate::{invocation::Request, telemetry::TraceContext, tenant::Priority};
@@ -52,16 +52,7 @@ impl Runtime {
             Err(error) => return tracing::debug!("a stale answer stays: {error}"),
         };
         let asked = Asked { snapshot: &snapshot, invocation: &invocation, request: &request };
-        let result = match self.compute(Work::new(asked, Some(&self.remembered))).await {
-            Err(error) if !matches!(error, InvokeError::Rejected(_)) => {
-                tracing::info!(
-                    function = &*snapshot.revision.function,
-                    "a stale answer was not computed again: {error}"
-                );
-                Err(error)
-            }
-            result => result,
-        };
+        let result = self.compute(Work::new(asked, Some(&self.remembered))).await;
         // Nobody is there to be given it.
         let _ = self.remembered.settle(duty, asked, result);
     }
