@@ -4,7 +4,10 @@
 //! A key is all that keeps tenants apart in the cache: so domain and tenant are not parts among others but stand before
 //! them always, and whatever follows is framed, so that no choice of parts looks like another one.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    sync::LazyLock,
+};
 
 /// What the hash is made for; another form of the parts below takes another one.
 const CONTEXT: &str = "tenon cache key 1";
@@ -54,13 +57,15 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 }
 
 /// Makes a [`Key`] of parts.
+/// Boxed, because a hasher has two kilobytes, and adding a part hands it on.
 #[derive(Clone, Debug)]
-pub struct KeyBuilder(blake3::Hasher);
+pub struct KeyBuilder(Box<blake3::Hasher>);
 
 impl KeyBuilder {
     /// Begins a key. The domain says what kind of thing is remembered (a response, a row): one kind never finds another.
     pub fn new(domain: &'static str, tenant: &str) -> Self {
-        Self(blake3::Hasher::new_derive_key(CONTEXT)).part(domain.as_bytes()).part(tenant.as_bytes())
+        static BEGUN: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key(CONTEXT));
+        Self(Box::new(BEGUN.clone())).part(domain.as_bytes()).part(tenant.as_bytes())
     }
 
     /// Adds a part.

@@ -1,10 +1,17 @@
 //! What one request works with, to its end, whatever is swapped meanwhile: a revision, and the resolved version of every
 //! model that it is bound to.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use super::Revision;
-use crate::{engine::Model, sandbox::TextModel};
+use crate::{
+    cache::{KeyBuilder, ScopeId},
+    engine::Model,
+    sandbox::TextModel,
+};
 
 /// A revision and its models. Cloning takes two counts.
 #[derive(Clone)]
@@ -24,6 +31,8 @@ pub(super) struct Models {
     pub(super) text: Arc<BTreeMap<String, TextModel>>,
     /// Differs wherever an answer may: of the plugin's names, versions and files.
     pub(super) identity: [u8; 32],
+    /// What names of answers of the one revision that has these begin with, and what they can be invalidated by.
+    pub(super) named: OnceLock<(KeyBuilder, Arc<[ScopeId]>)>,
 }
 
 impl Models {

@@ -292,9 +292,9 @@ async fn whatever_policies_say_canaries_stay_with_their_tenant() {
             let path = pick(&mut random, &["say", "refuse"]);
             (tenant, format!("{}/v1/functions/{tenant}/keeper/{path}?{times}{class}{tag}&{key}", host.base))
         });
-        let asked = asks.iter().map(|(tenant, url)| async {
-            let sent = host.client.post(url).header("x-h", "same").body(format!("canary of {tenant}")).send().await;
-            (*tenant, Answer::of(sent.unwrap()).await)
+        let asked = asks.into_iter().map(|(tenant, url)| {
+            let sent = host.client.post(url).header("x-h", "same").body(format!("canary of {tenant}")).send();
+            async move { (tenant, Answer::of(sent.await.unwrap()).await) }
         });
         for (tenant, answer) in join_all(asked).await {
             if answer.status == 200 {

@@ -11,11 +11,11 @@ use super::{
         ending::{Serving, log},
         snapshot::Snapshot,
     },
-    Answer, Asked, Refresh, Remembered, Shared, flight, scopes,
+    Answer, Asked, Refresh, Remembered, Shared, flight, named, scopes,
 };
 use crate::{
     account::Used,
-    cache::{Entry, Freshness, Key, KeyBuilder, Landed, Lead, Seat, Tally, Tier},
+    cache::{Entry, Freshness, Key, Landed, Lead, Seat, Tally, Tier},
     caching::Policy,
     invocation::{Fault, Response},
 };
@@ -50,7 +50,7 @@ impl Remembered {
     /// Looks for the answer; if it is being computed, waits for it, until the invocation's deadline at most.
     pub(in crate::function) async fn look(&self, asked: Asked<'_>, policy: Arc<Policy>) -> Looked {
         let (cache, seq, tally) = (&self.cache, self.cache.seq(), self.tally(asked.snapshot));
-        let key = key(asked, &policy, &body_digest(asked, &policy).await);
+        let key = key(asked, &policy, body_digest(asked, &policy).await);
         tally.looked_up();
         let found = cache.get(&key).await;
         let mut stale = None;
@@ -170,43 +170,43 @@ fn entry(answer: &Answer, asked: Asked<'_>, (policy, fresh, seq): (&Policy, Dura
         stale_while_ms: stale(policy.stale_while_revalidate),
         stale_error_ms: stale(policy.stale_if_error),
         seq,
-        scopes: scopes(asked.snapshot, Some(policy)),
+        scopes: scopes(asked.snapshot, policy),
         saved_us: u64::try_from(asked.invocation.account.spent(Used::Device).as_micros()).unwrap_or(u64::MAX),
         payload: answer.encode(),
     }
 }
 
-/// Names the body, where that is a part of the key; a long one by another thread.
-async fn body_digest(asked: Asked<'_>, policy: &Policy) -> Vec<u8> {
-    if policy.material.is_some() {
-        return Vec::new();
+/// Names a long body, where that is a part of the key, by another thread. None for a short one, which is a part itself.
+async fn body_digest(asked: Asked<'_>, policy: &Policy) -> Option<[u8; 32]> {
+    let body = &asked.request.body;
+    if policy.material.is_some() || body.len() <= SHORT_BYTES {
+        return None;
     }
-    let body = asked.request.body.clone();
-    if body.len() <= SHORT_BYTES {
-        return blake3::hash(&body).as_bytes().to_vec();
-    }
-    let request = asked.request.clone();
-    let hashed = tokio::task::spawn_blocking(move || blake3::hash(&request.body).as_bytes().to_vec());
-    // Not a digest, but all that makes it what it is: nothing is found by it and nothing wrong.
-    hashed.await.unwrap_or_else(|_| body.to_vec())
+    let body = body.clone();
+    let hashed = tokio::task::spawn_blocking(move || *blake3::hash(&body).as_bytes());
+    // Only while the host ends: then the body is hashed here.
+    hashed.await.ok()
 }
 
 /// Names the answer: tenant, function, revision or class, the models that compute it, and what the policy says.
-fn key(asked: Asked<'_>, policy: &Policy, body: &[u8]) -> Key {
+fn key(asked: Asked<'_>, policy: &Policy, digest: Option<[u8; 32]>) -> Key {
     let Asked { snapshot, request, .. } = asked;
     let revision = &snapshot.revision;
     let same = match &policy.class {
         Some(class) => [&b"class"[..], class.as_bytes()],
         None => [&b"revision"[..], revision.digest.as_bytes()],
     };
-    let key = KeyBuilder::new("answer", &revision.tenant).part(revision.function.as_bytes()).parts(same);
-    let key = key.part(&snapshot.models.identity);
+    let key = named(snapshot).0.clone().parts(same);
     let key = match &policy.material {
         Some(material) => key.part(b"material").parts(material),
         None => {
             let query = request.query.iter().flat_map(|(name, value)| [name, value]);
             let key = key.part(b"request").part(request.method.as_bytes()).part(request.path.as_bytes());
-            key.parts(query).part(body)
+            let key = key.parts(query);
+            match &digest {
+                Some(digest) => key.part(b"digest").part(digest),
+                None => key.part(b"body").part(&request.body),
+            }
         }
     };
     policy

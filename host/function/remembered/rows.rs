@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{
     super::{InvokeError, snapshot::Snapshot},
-    Remembered, flight, row, scopes,
+    Remembered, flight, named, row,
 };
 use crate::{
     account::{Charge, Kind, Used},
@@ -141,7 +141,7 @@ impl Rows {
         if inputs.iter().any(|(_, tensor)| tensor.layout.rows() != count) {
             return Ok(Vec::new());
         }
-        let base = named("row", &self.snapshot, model);
+        let base = row_key("row", &self.snapshot, model);
         let bytes = inputs.iter().map(|(_, tensor)| tensor.bytes.len()).sum::<usize>();
         let keys = if bytes <= SHORT_BYTES {
             keys(&base, inputs, count)
@@ -204,7 +204,7 @@ impl KnownRows for Rows {
             Some(class) => [&b"class"[..], class.as_bytes()],
             None => [&b"revision"[..], revision.digest.as_bytes()],
         };
-        let base = named("row by key", &self.snapshot, model).part(revision.function.as_bytes()).parts(same);
+        let base = row_key("row by key", &self.snapshot, model).part(revision.function.as_bytes()).parts(same);
         Some(Box::pin(async move {
             let start = Instant::now();
             let keys = keys.iter().map(|key| base.clone().part(key).finish()).collect();
@@ -216,7 +216,7 @@ impl KnownRows for Rows {
 }
 
 /// What the names of all rows of a model begin with.
-fn named(domain: &'static str, snapshot: &Snapshot, model: &Model) -> KeyBuilder {
+fn row_key(domain: &'static str, snapshot: &Snapshot, model: &Model) -> KeyBuilder {
     let key = KeyBuilder::new(domain, &snapshot.revision.tenant).part(model.name().as_bytes());
     key.part(&model.version().to_le_bytes()).parts(model.digests())
 }
@@ -328,7 +328,7 @@ impl Work {
         let config = remembered.cache.config();
         let most =
             rows.snapshot.revision.manifest.cache.max_ttl_s.map_or(config.max_ttl_s, |own| own.min(config.max_ttl_s));
-        let (scopes, created_ms) = (scopes(&rows.snapshot, None), Entry::now_ms());
+        let (scopes, created_ms) = (&named(&rows.snapshot).1, Entry::now_ms());
         let made: Vec<_> = (0..self.leads.len()).map(|row| row::encode(outputs, row)).collect();
         let entries = self.leads.iter().zip(&made).map(|((input, _), payload)| {
             let entry = Entry {
