@@ -38,6 +38,9 @@ SOAK_INVOCATIONS=$invocations run "$invocations invocations of the empty functio
 MODEL_CYCLES=$cycles run "$cycles swaps and unloads of models under load" models::models_come_and_go
 SWAPS=${SWAPS:-500} run '500 swaps of revisions under 16 callers' traffic::swaps_under_load
 DEPLOY_CYCLES=${DEPLOY_CYCLES:-1000} run '1000 deployments under 8 callers' traffic::deployments_come_and_go
+printf '==> a Redis cluster of three (%s s so far)\n' "$((SECONDS - begun))"
+REDIS_CLUSTER=1 cargo test --quiet --workspace --lib -- redis::tests::cluster >"$log" 2>&1 || { tail -n 60 "$log" >&2; exit 1; }
+grep -qE 'test result: ok\. 1' "$log" || { printf 'error: the cluster was not tried\n' >&2; exit 1; }
 KILLS=${KILLS:-200} run '200 kills amid deployments' crash::
 for target in texts::function texts::model texts::tenon requests::bytes requests::requests tensors::; do
     PROPTEST_CASES=$cases run "fuzz $target" "fuzz::$target"

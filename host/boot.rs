@@ -151,7 +151,10 @@ impl Rooms {
         let token = Token::in_folder(&config.engine.data)?;
         let registry = Registry::open(&config.registry, &config.engine.data).await.context("the registry")?;
         let cache = start_cache(config, &registry).await?;
+        deployer.remembered_in(cache.clone());
         let (remembered, refreshes) = Remembered::new(cache.clone());
+        let counted = remembered.clone();
+        telemetry.watch_cache(move || counted.figures());
         let following = Following::new(registry.clone(), deployer.clone(), functions.clone());
         following.bring_up().await;
         let runtime = Arc::new(Runtime::new(Parts {

@@ -218,7 +218,7 @@ impl Config {
             self.registry.validate().map_err(|error| format!("registry.{error}")),
             self.auth.validate(),
             self.quarantine.validate(),
-            self.cache.validate().map_err(|error| format!("cache.{error}")),
+            self.cache.validate(),
             self.auth.suits(self.http.listen),
         ];
         rooms.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)?;

@@ -53,7 +53,8 @@ const CRATES: [(&str, &[&str]); 33] = [
     ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_rustls", &["host/telemetry/otlp/collector.rs"]),
     ("moka", &["host/cache/memory.rs"]),
-    ("redis", &["host/cache/redis/"]),
+    // Tests of both tiers ask it what it holds; the room's own module of that name is a path of its own.
+    ("redis", &["host/cache/"]),
     (
         "rustls",
         &["host/cache/redis/", "host/http/", "host/registry/store.rs", "host/telemetry/otlp/collector.rs", "host/cli/"],

@@ -180,6 +180,8 @@ tally! {
     redis_hits,
     /// Of the hits, those that were stale.
     stale,
+    /// Of these, those from Redis.
+    redis_stale,
     /// Those that waited for an equal one.
     coalesced,
     /// Those that neither asked nor stored.
@@ -209,6 +211,7 @@ impl Tally {
             Tier::Redis => self.redis_hits.add(1),
         }
         self.stale.add(u64::from(stale));
+        self.redis_stale.add(u64::from(stale && tier == Tier::Redis));
         self.saved_us.add(saved_us);
     }
 
@@ -310,7 +313,14 @@ mod tests {
         counters.of("t", "0").hit(Tier::Redis, true, 9);
         let functions = counters.totals().functions;
         assert_eq!((functions["t"].len(), functions[OTHER][OTHER].lookups), (MAX_FUNCTIONS, 5));
-        let expected = TallyFigures { lookups: 1, redis_hits: 1, stale: 1, saved_us: 9, ..TallyFigures::default() };
+        let expected = TallyFigures {
+            lookups: 1,
+            redis_hits: 1,
+            stale: 1,
+            redis_stale: 1,
+            saved_us: 9,
+            ..TallyFigures::default()
+        };
         assert_eq!(functions["t"]["0"], expected);
     }
 

@@ -5,6 +5,7 @@
 //! speak when the host cannot. Each subcommand is a file; what they share is `client`, `failure` and `output`.
 
 mod bench;
+mod cache;
 mod client;
 mod completions;
 mod control;
@@ -108,6 +109,8 @@ enum Subcommands {
     Tenants(tenants::TenantsFlags),
     /// Show, make, replace or end keys
     Keys(keys::KeysFlags),
+    /// Show what is remembered and what came of it, or make it void
+    Cache(cache::CacheFlags),
     /// Have a host end what it has begun and take nothing new
     Drain(drain::DrainFlags),
     /// Say why a model batches as it does, and what to do about it
@@ -164,6 +167,7 @@ fn run(cli: &Cli) -> Result<(), Stop> {
         Subcommands::Logs(flags) => logs::run(&cli.host()?, flags),
         Subcommands::Tenants(flags) => tenants::run(&cli.host()?, flags),
         Subcommands::Keys(flags) => keys::run(&cli.host()?, flags),
+        Subcommands::Cache(flags) => cache::run(&cli.host()?, flags),
         Subcommands::Drain(flags) => drain::run(&cli.host()?, flags),
         Subcommands::Explain(flags) => explain::run(&cli.host()?, flags),
         Subcommands::Inspect(flags) => inspect::run(flags),

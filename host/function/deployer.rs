@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     account::Account,
+    cache::Cache,
     engine::{Engine, EngineError, Model, ModelReference, Version},
     registry::Sticky,
     sandbox::{Plugin, Refusal, Sandbox, TextModel, Tokenizers},
@@ -223,6 +224,11 @@ impl Deployer {
     /// Where everything is told.
     pub(super) fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
+    }
+
+    /// Has this cache know from now on what each tenant may have remembered.
+    pub fn remembered_in(&self, cache: Arc<Cache>) {
+        self.tenants.remembered_in(cache);
     }
 
     /// What tenants may use from now on.

@@ -55,7 +55,7 @@ pub use manifest::{Manifest, ManifestError};
 pub use models::{ModelControl, ModelError};
 pub use orders::{MadeKey, OrderError, Orders, Thing};
 pub use overview::Overview;
-pub use remembered::{Refreshes, Remembered};
+pub use remembered::{CacheStats, CacheSummary, Invalidation, Refreshes, Remembered, Voided};
 pub use repository::RepositoryChange;
 pub use revision::Revision;
 pub use runtime::{Call, Outcome, Parts, Runtime};

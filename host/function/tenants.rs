@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use super::{DeployError, InvokeError, Manifest, line::Line};
 use crate::{
     account::{Account, Holder, Place, Places},
+    cache::Cache,
     rate::{Allowance, Bucket, Budget, Rate},
     registry::TenantSettings,
     tenant::Standing,
@@ -193,6 +194,8 @@ pub struct Tenants {
     /// What was said last of all tenants, seen or not.
     said: Mutex<Option<Said>>,
     seen: Mutex<HashMap<String, Arc<Tenant>>>,
+    /// Where what is remembered of them is kept, which holds to their quotas.
+    cache: OnceLock<Arc<Cache>>,
 }
 
 /// What tenants may use, by their names.
@@ -207,7 +210,27 @@ impl std::fmt::Debug for Tenants {
 impl Tenants {
     /// None yet; each may hold `memory_bytes` of what the host may.
     pub fn new(host: Arc<Account>, memory_bytes: u64, standings: BTreeMap<String, Standing>) -> Self {
-        Self { host, memory_bytes, standings, said: Mutex::default(), seen: Mutex::default() }
+        let (said, seen, cache) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Self { host, memory_bytes, standings, said, seen, cache }
+    }
+
+    /// Has this cache know from now on what each tenant may have remembered.
+    pub(super) fn remembered_in(&self, cache: Arc<Cache>) {
+        // One cache in a host; a second would be a second host.
+        let _ = self.cache.set(cache);
+        self.seen().iter().for_each(|tenant| self.remember(tenant));
+    }
+
+    /// Tells the cache what a tenant may have remembered.
+    fn remember(&self, tenant: &Tenant) {
+        if let Some(cache) = self.cache.get() {
+            let most = tenant.allowed.load().settings.limits.cache_bytes;
+            cache.set_quota(&tenant.name, most, most);
+        }
+    }
+
+    fn seen(&self) -> Vec<Arc<Tenant>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// The tenant of this name.
@@ -229,6 +252,7 @@ impl Tenants {
                 lines: Mutex::default(),
             };
             tenant.allow(self.settings(name), self.memory_bytes);
+            self.remember(&tenant);
             Arc::new(tenant)
         };
         seen.entry(name.to_owned()).or_insert_with(make).clone()
@@ -246,9 +270,9 @@ impl Tenants {
     /// What tenants may use from now on; those that are not named may use what anybody may.
     pub(super) fn allow(&self, said: Said) {
         *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
-        let seen: Vec<_> = self.seen.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for tenant in seen {
+        for tenant in self.seen() {
             tenant.allow(self.settings(&tenant.name), self.memory_bytes);
+            self.remember(&tenant);
         }
     }
 }

@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::{
+    cache,
     data::{nothing_here, wrong_method},
     explain, functions,
     guest_logs::{self, Followers},
@@ -119,6 +120,8 @@ pub(super) fn routes(form_bytes: usize) -> Routes<Arc<Control>> {
         .post("/admin/v1/models/{model}/load", models::load)
         .post("/admin/v1/models/{model}/unload", models::unload)
         .get("/admin/v1/models/{model}/explain", explain)
+        .post("/admin/v1/cache/invalidate", cache::invalidate)
+        .get("/admin/v1/cache/stats", cache::stats)
 }
 
 /// What deploys, below each function's name.

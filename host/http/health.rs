@@ -38,6 +38,7 @@ pub(super) fn figures(control: &Control, uptime: Duration) -> Value {
             "tenants": tenants.collect::<serde_json::Map<_, _>>(),
         },
         "devices": telemetry.device_memory(),
+        "cache": runtime.remembered().summary(),
         "latest": telemetry.latest(),
         "models": runtime.models(),
     })

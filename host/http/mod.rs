@@ -4,6 +4,7 @@
 //! types live only here. Refuses to know how an invocation runs: it makes a `Call` and is given an `Outcome`.
 
 mod answer;
+mod cache;
 mod connection;
 mod control;
 mod data;

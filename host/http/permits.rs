@@ -24,6 +24,8 @@ pub(super) fn permits(caller: &Caller, method: &Method, path: &str) -> bool {
     match &segments[..] {
         ["openapi.json"] => caller.tenant().is_some(),
         ["admin", "v1", "hosts"] => caller.may(Scope::Deploy),
+        // Whose entries, the body or the query says: there it is asked again.
+        ["admin", "v1", "cache", "invalidate" | "stats"] => caller.may(Scope::Deploy),
         ["admin", "v1", "functions", tenant, ..] => caller.may_for(tenant, Scope::Deploy),
         ["admin", "v1", "tenants", tenant] => {
             method == Method::GET && (caller.may_for(tenant, Scope::Deploy) || caller.may_for(tenant, Scope::Admin))
@@ -64,6 +66,10 @@ mod tests {
             ("/admin/v1/tenants/b/keys", Method::POST, [false, false, false]),
             ("/admin/v1/keys", Method::GET, [false, false, false]),
             ("/admin/v1/hosts", Method::GET, [false, true, false]),
+            ("/admin/v1/cache/stats", Method::GET, [false, true, false]),
+            ("/admin/v1/cache/invalidate", Method::POST, [false, true, false]),
+            ("/admin/v1/cache", Method::GET, [false, false, false]),
+            ("/admin/v1/cache/stats/a", Method::GET, [false, false, false]),
             ("/admin/v1/models", Method::GET, [false, false, false]),
             ("/admin/v1/models/m/load", Method::POST, [false, false, false]),
             ("/admin/v1/drain", Method::POST, [false, false, false]),

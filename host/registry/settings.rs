@@ -64,6 +64,9 @@ pub struct TenantLimits {
     /// Blobs of the revisions kept, each counted once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stored_bytes: Option<u64>,
+    /// Answers and rows remembered for it: in the memory of each host, and as much in Redis as each host wrote there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_bytes: Option<u64>,
 }
 
 impl TenantSettings {
@@ -105,7 +108,7 @@ impl TenantLimits {
             ("memory_bytes", self.memory_bytes),
             ("body_bytes", self.body_bytes),
         ];
-        // `functions` and `stored_bytes` may be 0: a tenant that must not deploy.
+        // `functions` and `stored_bytes` may be 0: a tenant that must not deploy. So may `cache_bytes`: nothing is kept.
         match counts.iter().find(|(_, count)| *count == Some(0)) {
             Some((name, _)) => Err(format!("limits.{name} must be at least 1")),
             None => Ok(()),
@@ -120,7 +123,9 @@ mod tests {
     #[test]
     fn settings_that_make_no_sense_are_refused() {
         let settings = |text: &str| serde_json::from_str::<TenantSettings>(text).unwrap();
-        for good in ["{}", r#"{"weight":2,"models":[],"limits":{"functions":0,"requests_per_second":0.5}}"#] {
+        for good in
+            ["{}", r#"{"weight":2,"models":[],"limits":{"functions":0,"cache_bytes":0,"requests_per_second":0.5}}"#]
+        {
             assert_eq!(settings(good).validate(), Ok(()), "{good}");
         }
         for bad in [

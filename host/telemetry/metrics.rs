@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use super::{
+    cached::{CacheFigures, CacheMetrics},
     device::{DeviceActivity, DeviceGauges, DeviceMemory},
     guest_log::GuestLogs,
     handles::{FunctionMetrics, ModelMetrics, OUTCOMES, Outcome},
@@ -79,6 +80,7 @@ impl Telemetry {
     pub fn new() -> Self {
         let registry = Registry::new();
         let r = &registry;
+        let (tenants, names) = (Labels::new(MAX_TENANT_LABELS), Labels::new(MAX_NAME_LABELS));
         Self {
             invocations: invocations(r),
             invocation_duration: histograms(
@@ -128,14 +130,15 @@ impl Telemetry {
             slow: None,
             guest_logs: GuestLogs::new(),
             windows: Windows::new(),
-            tenants: Labels::new(MAX_TENANT_LABELS),
-            names: Labels::new(MAX_NAME_LABELS),
             gathering: Gathering {
                 devices: DeviceGauges::new(r),
+                cache: CacheMetrics::new(r, &tenants, &names),
                 host_memory: gauges(r, "tenon_host_memory_bytes", "Bytes held for invocations.", &["kind"]),
                 account: Arc::default(),
                 registry,
             },
+            tenants,
+            names,
         }
     }
 
@@ -206,6 +209,11 @@ impl Telemetry {
     /// Shows from now on what devices do, as this tells it.
     pub fn watch_activity(&self, ask: impl Fn() -> Vec<DeviceActivity> + Send + Sync + 'static) {
         self.gathering.devices.watch_activity(Box::new(ask));
+    }
+
+    /// Shows from now on what a cache did and holds, as this tells it.
+    pub fn watch_cache(&self, read: impl Fn() -> CacheFigures + Send + Sync + 'static) {
+        self.gathering.cache.watch(Box::new(read));
     }
 
     /// What devices' memory is used for, where somebody counts it.
@@ -288,6 +296,7 @@ pub(super) struct Gathering {
     registry: Registry,
     host_memory: IntGaugeVec,
     devices: DeviceGauges,
+    cache: CacheMetrics,
     account: Arc<OnceLock<Arc<Account>>>,
 }
 
@@ -295,6 +304,7 @@ impl Gathering {
     pub(super) fn gather(&self) -> Vec<MetricFamily> {
         // What others count anyway is read off when somebody asks.
         self.devices.refresh();
+        self.cache.refresh();
         if let Some(account) = self.account.get() {
             for kind in Kind::ALL {
                 let held = i64::try_from(account.held_by_kind(kind)).unwrap_or(i64::MAX);

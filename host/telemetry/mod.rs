@@ -4,6 +4,7 @@
 //! adds to it. What costs is done when somebody asks or away from requests: counting is an atomic addition on a handle
 //! resolved before, a request that is not sampled makes no span, and spans are made of what an invocation noted anyway.
 
+mod cached;
 mod config;
 mod device;
 mod guest_log;
@@ -19,6 +20,7 @@ mod window;
 
 use std::{sync::Arc, time::Duration, time::Instant};
 
+pub use cached::{ANSWERS, CacheFigures, CachedFunction, CachedTier};
 pub use config::{Config, Headers, LogFormat, Protocol};
 pub use device::{DeviceActivity, DeviceMemory};
 pub use guest_log::{FunctionLog, GuestLogs, Line, LineKind, Passage, Reader};

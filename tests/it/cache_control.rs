@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     deploying::{Content, plugin},
-    programs::{Running, program},
+    redis::Redis,
     support::{Answer, Served, TestHost, eventually},
 };
 
@@ -234,14 +234,10 @@ async fn a_redis_that_is_away_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_void_is_void_on_every_host_of_a_redis() {
-    let Some(mut server) = program("redis-server", "redis-server") else { return };
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    server.args(["--bind", "127.0.0.1", "--save", "", "--port", &port.to_string()]);
-    let _server = Running(server.stdout(std::process::Stdio::null()).spawn().unwrap());
-    eventually("Redis listens", async || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    let Some(redis) = Redis::start() else { return };
     let test = || {
         TestHost::new().config(|config| {
-            config.cache.redis_url = Some(format!("redis://127.0.0.1:{port}"));
+            redis.configure(config);
             // Patience, for machines that have other things to do.
             config.cache.lookup_timeout_ms = 5000;
         })

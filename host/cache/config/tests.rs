@@ -1,3 +1,5 @@
+//! What settings may be.
+
 use super::*;
 
 fn with(change: impl FnOnce(&mut Config)) -> Result<(), String> {

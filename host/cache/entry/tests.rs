@@ -1,3 +1,5 @@
+//! Entries in whole and damaged forms, and their ages.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Leads that land, leave and are handed over, in any order.
+
 use std::{
     future::Future,
     pin::Pin,

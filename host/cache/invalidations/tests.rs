@@ -1,3 +1,5 @@
+//! What is void, held against a list that remembers everything.
+
 use proptest::prelude::*;
 
 use super::{super::Scope, *};

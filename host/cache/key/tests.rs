@@ -1,3 +1,5 @@
+//! That different parts never meet in one key.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Bounds, shares and expiry of what is in memory.
+
 use bytes::Bytes;
 
 use super::*;

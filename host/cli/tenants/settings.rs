@@ -49,6 +49,9 @@ pub(super) struct SettingFlags {
     /// Bytes of its components in the store, such as 1GiB
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     stored: Option<Number>,
+    /// Bytes remembered for it in each host's memory, and as much in Redis, such as 256MiB; 0: nothing
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    cache: Option<Number>,
 }
 
 /// A number for the host, or null to take a limit away.
@@ -60,7 +63,7 @@ struct Number(Value);
 struct Models(Value);
 
 /// Names in the host's document, and as people see them.
-const LIMITS: [(&str, &str); 9] = [
+const LIMITS: [(&str, &str); 10] = [
     ("requests_per_second", "requests per second"),
     ("burst", "burst"),
     ("concurrency", "concurrency"),
@@ -70,6 +73,7 @@ const LIMITS: [(&str, &str); 9] = [
     ("body_bytes", "body"),
     ("functions", "functions"),
     ("stored_bytes", "stored"),
+    ("cache_bytes", "remembered"),
 ];
 
 impl SettingFlags {
@@ -97,6 +101,7 @@ impl SettingFlags {
             &self.body,
             &self.functions,
             &self.stored,
+            &self.cache,
         ];
         for (value, (name, _)) in given.into_iter().zip(LIMITS) {
             if let Some(Number(value)) = value {

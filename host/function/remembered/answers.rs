@@ -11,7 +11,7 @@ use super::{
         ending::{Serving, log},
         snapshot::Snapshot,
     },
-    Answer, Asked, Refresh, Remembered, Shared, flight, named, scopes,
+    Answer, Asked, Old, Refresh, Remembered, Shared, flight, named, scopes,
 };
 use crate::{
     account::Used,
@@ -43,7 +43,7 @@ pub(in crate::function) struct Duty {
     /// None where nobody can wait for it: only refusals are remembered.
     lead: Option<Lead<Shared>>,
     /// What may be given if computing it fails.
-    stale: Option<Arc<Answer>>,
+    stale: Option<Old>,
 }
 
 impl Remembered {
@@ -59,11 +59,11 @@ impl Remembered {
                 (None, _) | (_, Freshness::Gone) => {}
                 (Some(answer), Freshness::Fresh) => return self.hit(tally, answer, (tier, entry.saved_us)),
                 (Some(answer), Freshness::StaleWhile) => {
-                    self.refresh(asked, (key, seq), (&policy, &answer));
+                    self.refresh(asked, (key, seq), (&policy, (answer.clone(), tier)));
                     tally.hit(tier, true, entry.saved_us);
                     return Looked::Known(answer, "stale");
                 }
-                (Some(answer), Freshness::StaleError) => stale = Some(answer),
+                (Some(answer), Freshness::StaleError) => stale = Some((answer, tier)),
             }
         }
         if policy.ttl == Duration::ZERO {
@@ -73,18 +73,23 @@ impl Remembered {
             Seat::Lead(lead) => lead,
             Seat::Follow(follow) => match timeout_at(asked.invocation.deadline.into(), follow.wait()).await {
                 Ok(Landed::Lead(lead)) => lead,
-                Ok(Landed::Value((answer, old))) => {
-                    tally.coalesced(0);
+                Ok(Landed::Value(Shared { answer, old, saved_us })) => {
+                    tally.coalesced(saved_us);
                     return Looked::Known(answer, if old { "stale" } else { "coalesced" });
                 }
-                Err(_) => return stale.map_or(Looked::Late, |answer| Looked::Known(answer, "stale")),
+                Err(_) => {
+                    return stale.map_or(Looked::Late, |(answer, tier)| {
+                        tally.hit(tier, true, 0);
+                        Looked::Known(answer, "stale")
+                    });
+                }
             },
         };
         // Whoever computed it may have ended between the look and the lead.
         if let Some((entry, Freshness::Fresh)) = cache.peek(&key)
             && let Some(answer) = self.read(&key, &entry)
         {
-            lead.land((answer.clone(), false));
+            lead.land(Shared { answer: answer.clone(), old: false, saved_us: entry.saved_us });
             return self.hit(tally, answer, (Tier::Memory, entry.saved_us));
         }
         Looked::Compute(Duty { key, policy, seq, lead: Some(lead), stale })
@@ -105,10 +110,9 @@ impl Remembered {
     }
 
     /// Has a stale answer computed again, unless somebody does.
-    fn refresh(&self, asked: Asked<'_>, (key, seq): (Key, u64), (policy, stale): (&Arc<Policy>, &Arc<Answer>)) {
+    fn refresh(&self, asked: Asked<'_>, (key, seq): (Key, u64), (policy, stale): (&Arc<Policy>, Old)) {
         let Some(lead) = self.answers.lead_if_free(flight(key, seq)) else { return };
-        let (policy, stale) = (policy.clone(), Some(stale.clone()));
-        let duty = Duty { key, policy, seq, lead: Some(lead), stale };
+        let duty = Duty { key, policy: policy.clone(), seq, lead: Some(lead), stale: Some(stale) };
         let Asked { snapshot, invocation, request } = asked;
         let (snapshot, request, id) = (snapshot.clone(), request.clone(), invocation.id.clone());
         // Full: whoever comes next asks again.
@@ -138,14 +142,17 @@ impl Remembered {
             Ok(response) => (Arc::new(Answer::response(response)), policy.ttl),
             Err(InvokeError::Rejected(rejection)) => (Arc::new(Answer::rejection(rejection)), policy.negative_ttl),
             Err(error) => {
-                let Some(stale) = stale.filter(|_| error.fault() != Fault::Caller) else { return (result, "miss") };
+                let Some((answer, tier)) = stale.filter(|_| error.fault() != Fault::Caller) else {
+                    return (result, "miss");
+                };
                 // Its caller does not see it; its tenant does.
                 let (id, trace) = (&asked.invocation.id, &asked.invocation.trace);
                 log((id, trace), Serving::from(asked.snapshot), error);
+                self.tally(asked.snapshot).hit(tier, true, 0);
                 if let Some(lead) = lead {
-                    lead.land((stale.clone(), true));
+                    lead.land(Shared { answer: answer.clone(), old: true, saved_us: 0 });
                 }
-                return (stale.give(&asked.invocation.account), "stale");
+                return (answer.give(&asked.invocation.account), "stale");
             }
         };
         if fresh > Duration::ZERO {
@@ -153,10 +160,15 @@ impl Remembered {
             self.cache.keep(vec![(key, entry)], asked.invocation.clone());
         }
         if let Some(lead) = lead {
-            lead.land((answer, false));
+            lead.land(Shared { answer, old: false, saved_us: spared(asked) });
         }
         (result, "miss")
     }
+}
+
+/// The time on models that who is given this answer is spared.
+fn spared(asked: Asked<'_>) -> u64 {
+    u64::try_from(asked.invocation.account.spent(Used::Device).as_micros()).unwrap_or(u64::MAX)
 }
 
 fn entry(answer: &Answer, asked: Asked<'_>, (policy, fresh, seq): (&Policy, Duration, u64)) -> Entry {
@@ -171,7 +183,7 @@ fn entry(answer: &Answer, asked: Asked<'_>, (policy, fresh, seq): (&Policy, Dura
         stale_error_ms: stale(policy.stale_if_error),
         seq,
         scopes: scopes(asked.snapshot, policy),
-        saved_us: u64::try_from(asked.invocation.account.spent(Used::Device).as_micros()).unwrap_or(u64::MAX),
+        saved_us: spared(asked),
         payload: answer.encode(),
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    http::{control, data, functions, models, oip, problem, tenants},
+    http::{cache, control, data, functions, models, oip, problem, tenants},
     registry::{Split, TenantLimits, TenantSettings},
     telemetry::{Line, LineKind},
 };
@@ -127,6 +127,7 @@ fn orders_have_the_fields_that_the_host_reads() {
         ("Rotation", fields::<tenants::Rotation>()),
         ("LoadOrder", fields::<models::Load>()),
         ("UnloadOrder", fields::<models::Unload>()),
+        ("InvalidateOrder", fields::<cache::Invalidate>()),
     ] {
         let told = names(&schemas[schema]["properties"]);
         assert_eq!(told, fields.iter().map(String::as_str).collect(), "{schema}");
@@ -149,6 +150,7 @@ fn examples_of_orders_are_understood() {
     read::<tenants::Rotation>(&document, "POST", "/rotate");
     read::<models::Load>(&document, "POST", "/load");
     read::<models::Unload>(&document, "POST", "/unload");
+    read::<cache::Invalidate>(&document, "POST", "/invalidate");
     let traffic = &document["paths"]["/admin/v1/functions/{tenant}/{function}/traffic"]["get"]["responses"]["200"];
     let split = traffic["content"]["application/json"]["example"]["split"].clone();
     serde_json::from_value::<Split>(split).unwrap();
