@@ -23,7 +23,7 @@ impl Redis {
         // Another process may take the port in between: then the server ends at once, and the next try has another port.
         for _ in 0..5 {
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let Some(mut server) = Self::at(port) else { return None };
+            let mut server = Self::at(port)?;
             if server.accepts() {
                 return Some(server);
             }
@@ -45,6 +45,7 @@ impl Redis {
         }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a few milliseconds, before the test begins")]
     fn accepts(&mut self) -> bool {
         let start = Instant::now();
         while start.elapsed() < PATIENCE && self.child.try_wait().unwrap().is_none() {

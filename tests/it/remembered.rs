@@ -82,10 +82,9 @@ async fn a_plugin_says_what_is_the_same() {
         assert_eq!(how(&told(&host, path, "", &[("accept-language", value)]).await), expected, "{value}");
     }
     told(&host, "/say?policy=trap", "", &[]).await.is_problem(502, "plugin-trap");
-    for wrong in ["header=a%20b", "header=Authorization", "tag=", "class=%0a", &"tag=t&".repeat(1)] {
-        let answer = told(&host, &format!("/say?ttl=1&{wrong}"), "", &[]).await;
-        let expected = if wrong == "tag=t&" { 200 } else { 502 };
-        assert_eq!(answer.status, expected, "{wrong}: {}", answer.text());
+    assert_eq!(told(&host, "/say?ttl=1&tag=t", "", &[]).await.status, 200);
+    for wrong in ["header=a%20b", "header=Authorization", "tag=", "class=%0a"] {
+        told(&host, &format!("/say?ttl=1&{wrong}"), "", &[]).await.is_problem(502, "plugin-contract");
     }
     let tags: String = (0..17).map(|tag| format!("&tag={tag}")).collect();
     told(&host, &format!("/say?ttl=1{tags}"), "", &[]).await.is_problem(502, "plugin-contract");
