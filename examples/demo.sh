@@ -169,7 +169,7 @@ PYTHON
 say ""
 say "${bold}Where the time went${off}"
 timings "$DATA/answer.json"
-say "${bold}The same question again, now that everything is warm${off}"
+say "${bold}The same question again, whose answer is remembered${off}"
 ask "$DATA/again.json"
 timings "$DATA/again.json"
 

@@ -114,15 +114,15 @@ async fn what_the_manifest_and_the_host_cap() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_answer_is_given_while_it_is_computed_again() {
     let host = keeper().start().await;
-    let query = "?ttl=300&while=60000";
+    let query = "?ttl=1500&while=60000";
     let (_, first) = say(&host, query, "a").await;
     assert_eq!(say(&host, query, "a").await, ("hit".into(), first.clone()));
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    tokio::time::sleep(Duration::from_millis(1550)).await;
     assert_eq!(say(&host, query, "a").await, ("stale".into(), first.clone()));
     eventually("a new answer is there", async || say(&host, query, "a").await.1 != first).await;
     // Computing fails: the old one is given still.
     let path = format!("/say{query}");
-    tokio::time::sleep(Duration::from_millis(350)).await;
+    tokio::time::sleep(Duration::from_millis(1550)).await;
     let answer = told(&host, &path, "a", &[("x-do", "trap")]).await;
     assert_eq!((answer.status, how(&answer)), (200, "stale"));
     host.all_back_to_zero().await;

@@ -1,10 +1,13 @@
 //! Two hosts on one registry: both follow what either is told.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
-use tenon_host::boot;
+use tenon_host::{boot, config::Config};
 
 use crate::{
     deploying::{answer_of, stamped},
+    redis::Redis,
     support::{Served, TestHost, client, eventually},
 };
 
@@ -12,9 +15,13 @@ const FUNCTION: &str = "shop/stamp";
 
 /// Two hosts whose registry is one folder.
 async fn two() -> (Served, Served) {
-    let mut config = tenon_host::config::Config::default();
+    two_with(|config| config.registry.poll_ms = 100).await
+}
+
+async fn two_with(change: impl FnOnce(&mut Config)) -> (Served, Served) {
+    let mut config = Config::default();
     let one = TestHost::new().config(|own| {
-        own.registry.poll_ms = 100;
+        change(own);
         own.registry.host_name = Some("one".into());
         config = own.clone();
     });
@@ -57,6 +64,23 @@ async fn what_one_is_told_the_other_serves() {
         names == [("one", false), ("two", true)] && hosts.iter().all(|host| host["applied"].as_u64().unwrap() >= n)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_share_a_redis_tell_each_other_at_once() {
+    let Some(redis) = Redis::start() else { return };
+    // Neither looks by itself while this test lasts.
+    let (one, two) = two_with(|config| {
+        config.registry.poll_ms = 60_000;
+        redis.configure(config);
+    })
+    .await;
+    for number in 1..=3 {
+        one.deployed(FUNCTION, "?promote=true", &stamped(number), number).await;
+        let start = Instant::now();
+        eventually("the other serves it", async || two.stamp(FUNCTION).await.text() == answer_of(number)).await;
+        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
