@@ -80,6 +80,9 @@ async fn a_plugin_asks_by_name_before_it_makes_rows() {
     assert_eq!(computed(&host, "identity") - before, 2.0);
     let (all, known) = ask(&host, "/named", json!([["d", 0], ["c", 0]])).await;
     assert_eq!((all.json()["y"].clone(), known.as_str()), (json!([4.0, 3.0]), "partial 2 of 2 known"));
+    // More than a request may ask for in the end are not looked for.
+    let many: Vec<_> = (0..1100).map(|number| json!(["d", number])).collect();
+    host.call("keeper/named", json!(many).to_string()).await.is_problem(413, "too-many-rows");
     // Where rows are not remembered by names, the host says that it knows none.
     let off = with("input").start().await;
     for _ in 0..2 {

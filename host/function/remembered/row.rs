@@ -8,7 +8,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use crate::{
     account::{Account, Kind, OverLimit},
     invocation::Outputs,
-    tensor::{Extent, Layout, Signature, Tensor, TensorSpec},
+    tensor::{Extent, Layout, LayoutError, Signature, Tensor, TensorSpec},
 };
 
 /// The bytes of all outputs of one row; of ragged ones, of the longest.
@@ -105,6 +105,21 @@ fn together(output: &TensorSpec, parts: &[&Part]) -> Option<Tensor> {
     let mut bytes = BytesMut::with_capacity(parts.iter().map(|part| part.data.len()).sum());
     parts.iter().for_each(|part| bytes.put_slice(&part.data));
     Tensor::new(output.kind.datatype, layout.ok()?, bytes.freeze()).ok()
+}
+
+/// A tensor of these rows alone.
+pub(super) fn some_of(tensor: &Tensor, rows: &[usize]) -> Result<Tensor, LayoutError> {
+    let shape = tensor.layout.row_shape();
+    let layout = match tensor.layout.lengths() {
+        Some((axis, lengths)) => {
+            let lengths: Vec<u64> = rows.iter().map(|row| lengths[*row]).collect();
+            Layout::ragged(&shape, axis, &lengths)
+        }
+        None => Layout::fixed(&[&[rows.len() as u64], &shape[..]].concat()),
+    };
+    let mut bytes = Vec::with_capacity(rows.iter().map(|row| tensor.row(*row).len()).sum());
+    rows.iter().for_each(|row| bytes.extend_from_slice(tensor.row(*row)));
+    Tensor::new(tensor.datatype, layout?, bytes.into())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -22,11 +22,14 @@ use crate::{
     engine::{Model, Pending},
     invocation::{Inference, Invocation, Outputs, Stage},
     known::{Finding, Known, KnownRows, Wanted},
-    tensor::{Layout, LayoutError, Tensor},
+    tensor::{LayoutError, Tensor},
 };
 
 /// Inputs whose digests take less than a few hundred microseconds.
 const SHORT_BYTES: usize = 1 << 20;
+
+/// Names that are made before others have their turn: some hundred microseconds.
+const AT_ONCE: usize = 256;
 
 /// The rows of one invocation.
 #[derive(Debug)]
@@ -34,6 +37,8 @@ pub(in crate::function) struct Rows {
     remembered: Arc<Remembered>,
     snapshot: Snapshot,
     invocation: Arc<Invocation>,
+    /// What keeps known rows in the invocation's account, as long as it may still use them.
+    held: Mutex<Vec<Charge>>,
 }
 
 type Inputs = Vec<(String, Tensor)>;
@@ -74,7 +79,7 @@ impl Rows {
     ) -> Option<Arc<Self>> {
         let (remembered, snapshot, invocation) = (remembered.clone(), snapshot.clone(), invocation.clone());
         let are = snapshot.revision.manifest.cache.rows != RowsBy::Off;
-        are.then(|| Arc::new(Self { remembered, snapshot, invocation }))
+        are.then(|| Arc::new(Self { remembered, snapshot, invocation, held: Mutex::default() }))
     }
 
     /// Begins an inference: looks for its rows, and queues those that are not known.
@@ -187,8 +192,25 @@ impl Rows {
             })
             .collect();
         drop(found);
+        let rows = self.hold(rows);
         let known = rows.iter().filter(|row| row.is_known()).count() as u64;
         self.remembered.tally(&self.snapshot).rows(rows.len() as u64, known, saved_us);
+        rows
+    }
+}
+
+impl Rows {
+    /// The same rows, charged; where the invocation may not hold them, they are not known.
+    fn hold(&self, mut rows: Vec<Wanted>) -> Vec<Wanted> {
+        let bytes = |row: &Wanted| if let Known::Whole(bytes) = &row.known { bytes.len() as u64 } else { 0 };
+        match self.invocation.account.charge(Kind::Outputs, rows.iter().map(bytes).sum()) {
+            // Whatever panicked within left a list of charges.
+            Ok(charge) => self.held.lock().unwrap_or_else(PoisonError::into_inner).push(charge),
+            Err(_) => {
+                let whole = rows.iter_mut().filter(|row| matches!(row.known, Known::Whole(_)));
+                whole.for_each(|row| row.known = Known::New);
+            }
+        }
         rows
     }
 }
@@ -196,10 +218,12 @@ impl Rows {
 impl KnownRows for Rows {
     fn find<'a>(&'a self, model: &'a str, keys: &'a [Vec<u8>], before: &'a [Wanted]) -> Option<Finding<'a>> {
         let model = self.snapshot.models.by_alias.get(model)?;
-        if self.by() != RowsBy::Key || !self.may(model) {
+        let revision = &self.snapshot.revision;
+        // More than it may ask for in the end: nothing is looked for, and the step is refused.
+        let fits = (before.len() + keys.len()) as u64 <= revision.manifest.limits.max_rows;
+        if self.by() != RowsBy::Key || !self.may(model) || !fits {
             return None;
         }
-        let revision = &self.snapshot.revision;
         let same = match &revision.manifest.cache.class {
             Some(class) => [&b"class"[..], class.as_bytes()],
             None => [&b"revision"[..], revision.digest.as_bytes()],
@@ -207,8 +231,12 @@ impl KnownRows for Rows {
         let base = row_key("row by key", &self.snapshot, model).part(revision.function.as_bytes()).parts(same);
         Some(Box::pin(async move {
             let start = Instant::now();
-            let keys = keys.iter().map(|key| base.clone().part(key).finish()).collect();
-            let found = self.find_all(model, keys, before).await;
+            let mut named = Vec::with_capacity(keys.len());
+            for some in keys.chunks(AT_ONCE) {
+                named.extend(some.iter().map(|key| base.clone().part(key).finish()));
+                tokio::task::yield_now().await;
+            }
+            let found = self.find_all(model, named, before).await;
             self.invocation.spent(Stage::Cache, start, start.elapsed());
             found
         }))
@@ -277,7 +305,7 @@ impl Work {
             let row = |tensor: &Tensor| rows.iter().map(|row| tensor.row(*row).len() as u64).sum::<u64>();
             let bytes = self.inputs.iter().map(|(_, tensor)| row(tensor)).sum();
             charges.push(Arc::new(self.rows.invocation.account.charge(Kind::Tensors, bytes)?));
-            let some = self.inputs.iter().map(|(name, tensor)| Ok((name.clone(), some_of(tensor, &rows)?)));
+            let some = self.inputs.iter().map(|(name, tensor)| Ok((name.clone(), row::some_of(tensor, &rows)?)));
             some.collect::<Result<_, LayoutError>>().map_err(|error| InvokeError::Internal(error.to_string()))?
         };
         self.computed += rows.len();
@@ -355,21 +383,6 @@ impl Work {
         let asked = self.wanted.len() as u64;
         self.rows.invocation.rows.add(asked, asked - self.computed.min(self.wanted.len()) as u64);
     }
-}
-
-/// A tensor of these rows alone.
-fn some_of(tensor: &Tensor, rows: &[usize]) -> Result<Tensor, LayoutError> {
-    let shape = tensor.layout.row_shape();
-    let layout = match tensor.layout.lengths() {
-        Some((axis, lengths)) => {
-            let lengths: Vec<u64> = rows.iter().map(|row| lengths[*row]).collect();
-            Layout::ragged(&shape, axis, &lengths)
-        }
-        None => Layout::fixed(&[&[rows.len() as u64], &shape[..]].concat()),
-    };
-    let mut bytes = Vec::with_capacity(rows.iter().map(|row| tensor.row(*row).len()).sum());
-    rows.iter().for_each(|row| bytes.extend_from_slice(tensor.row(*row)));
-    Tensor::new(tensor.datatype, layout?, bytes.into())
 }
 
 impl Started {

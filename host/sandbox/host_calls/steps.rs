@@ -23,8 +23,8 @@ use crate::{
 const MAX_INPUTS: usize = 64;
 /// What an input takes beside its name and its tensor's bytes.
 const INPUT_BYTES: u64 = 256;
-/// What is kept of a row that was asked for, beside what is known of it: that lies in the cache.
-const WANTED_BYTES: u64 = size_of::<Wanted>() as u64;
+/// What is kept of a row that was asked for, and what looking for it takes, beside what is known of it.
+const WANTED_BYTES: u64 = 256;
 
 /// An inference that the guest has not asked for yet.
 pub struct Draft {
