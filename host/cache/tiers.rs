@@ -13,7 +13,7 @@ use super::{
     Cache, Entry, Found, Freshness, Key, Tier,
     entry::{MAX_SCOPES, MAX_TENANT_BYTES, now_ms},
     redis::Remote,
-    stats::{Dropped, Outcome},
+    stats::{Dropped, Outcome, Tally},
 };
 
 /// An entry that may be given, with what its age allows.
@@ -64,28 +64,35 @@ impl Cache {
     }
 
     /// Keeps entries: in memory at once, so that who asks next finds them; in Redis by a task of its own, as that takes
-    /// copies and digests. The task holds `meanwhile`: what bounds how many of them there are.
-    pub fn keep(self: &Arc<Self>, entries: Vec<(Key, Entry)>, meanwhile: impl Send + 'static) -> u64 {
+    /// copies and digests. What comes of each is counted for the function, too. The task holds `meanwhile`: what bounds how
+    /// many of them there are.
+    pub fn keep(self: &Arc<Self>, entries: Vec<(Key, Entry)>, tally: &Arc<Tally>, meanwhile: impl Send + 'static) {
         let now_ms = now_ms();
-        let sound = entries.into_iter().filter_map(|(key, entry)| Some((key, self.sound(entry, now_ms)?)));
-        let entries: Vec<_> = sound.collect();
-        let near = entries.iter().map(|(key, entry)| self.keep_in_memory(*key, entry)).collect::<Vec<_>>();
-        let Some(remote) = self.remote.clone().filter(|_| !entries.is_empty()) else {
-            let kept = near.iter().filter(|kept| **kept).count() as u64;
-            self.counters.stored(kept);
-            return kept;
+        let mut near = Vec::with_capacity(entries.len());
+        for (key, entry) in entries {
+            match self.sound(entry, now_ms) {
+                Some(entry) => near.push((self.keep_in_memory(key, &entry), key, entry)),
+                None => tally.stored(false),
+            }
+        }
+        let Some(remote) = self.remote.clone().filter(|_| !near.is_empty()) else {
+            return near.iter().for_each(|(kept, ..)| self.count(tally, *kept));
         };
-        let (cache, count) = (self.clone(), entries.len() as u64);
+        let (cache, tally) = (self.clone(), tally.clone());
         tokio::spawn(async move {
-            for ((key, entry), near) in entries.into_iter().zip(near) {
+            for (near, key, entry) in near {
                 let far = cache.keep_in_redis(&remote, key, (entry, now_ms));
-                cache.counters.stored(u64::from(near || far));
+                cache.count(&tally, near || far);
                 // Digests of one are short, those of a thousand rows are not.
                 tokio::task::yield_now().await;
             }
             drop(meanwhile);
         });
-        count
+    }
+
+    fn count(&self, tally: &Tally, kept: bool) {
+        self.counters.stored(u64::from(kept));
+        tally.stored(kept);
     }
 
     /// The entry as it may be kept, if it may.
@@ -104,9 +111,9 @@ impl Cache {
         Some(entry)
     }
 
-    /// Keeps an entry: in memory at once, in Redis as soon as its turn comes. Whether it is kept in one of the two; if
-    /// not, that is counted. It hashes and copies what goes to Redis: let no answer wait for it.
-    pub fn put(&self, key: Key, entry: Entry) -> bool {
+    /// Keeps one entry in both tiers before it returns, and says whether one of them has it: for tests, which look at once.
+    #[cfg(test)]
+    pub(super) fn put(&self, key: Key, entry: Entry) -> bool {
         let now_ms = now_ms();
         let Some(entry) = self.sound(entry, now_ms) else { return false };
         let near = self.keep_in_memory(key, &entry);

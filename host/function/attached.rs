@@ -70,9 +70,8 @@ pub(super) fn attach<F: Future<Output: Send + 'static> + Send + 'static>(
     guests: &Arc<Guests>,
     invocation: Arc<Invocation>,
     expected: bool,
-    work: F,
+    work: Pin<Box<F>>,
 ) -> Attached<F> {
-    let work = Box::pin(work);
     let begins_there = expected || guests.gate.is_ahead(&invocation);
     let work = if begins_there { Work::Moved(guests.spawn(&invocation, work)) } else { Work::Here(work) };
     Attached { guests: guests.clone(), invocation, work }

@@ -2,6 +2,7 @@
 //! the story: find, admit, read, run, answer.
 
 use std::{
+    pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -289,7 +290,12 @@ impl Runtime {
         let request = Arc::new(Request { body, charge: Some(Arc::new(charge)), ..call.request });
         let asked = Asked { snapshot, invocation: &invocation, request: &request };
         let work = Work::new(asked, (!call.afresh).then_some(&self.remembered));
-        let answered = if may_be_known { self.recall(work, ending).await } else { self.compute(work).await };
+        let answered = if may_be_known {
+            // In a box: who remembers nothing need not carry the room that it takes.
+            Box::pin(self.recall(work, ending)).await
+        } else {
+            self.compute(work).await
+        };
         ending.came_to(&invocation);
         match answered {
             // The caller's own timeout, not what was left of it.
@@ -331,7 +337,7 @@ impl Runtime {
             return Ok(stated.clone());
         }
         // In an instance of its own: whoever waits for somebody else's answer holds none.
-        let said = self.attach(asked, Work::new(asked, None).policy()).await;
+        let said = self.attach(asked, Box::pin(Work::new(asked, None).policy().in_current_span())).await;
         if said.is_err() {
             self.watch(asked.snapshot, &said);
         }
@@ -351,7 +357,7 @@ impl Runtime {
         let (snapshot, invocation, request) = (work.snapshot.clone(), work.invocation.clone(), work.request.clone());
         self.admission.expect(&snapshot, &invocation)?;
         let asked = Asked { snapshot: &snapshot, invocation: &invocation, request: &request };
-        let ended = self.attach(asked, work.run()).await;
+        let ended = self.attach(asked, Box::pin(work.run().in_current_span())).await;
         snapshot.revision.learn(&invocation, &snapshot.models.by_alias);
         // Here, because what was known says nothing of the plugin, and a stale answer may hide that it traps.
         self.watch(&snapshot, &ended);
@@ -362,11 +368,12 @@ impl Runtime {
     async fn attach<T: Send + 'static>(
         &self,
         asked: Asked<'_>,
-        work: impl Future<Output = Result<T, InvokeError>> + Send + 'static,
+        // Boxed where it is made: it is large, and each hand that it goes through would copy it.
+        work: Pin<Box<impl Future<Output = Result<T, InvokeError>> + Send + 'static>>,
     ) -> Result<T, InvokeError> {
         let Asked { snapshot, invocation, .. } = asked;
         let expects_long = snapshot.revision.expects_long();
-        let attached = attach(&self.guests, invocation.clone(), expects_long, work.in_current_span());
+        let attached = attach(&self.guests, invocation.clone(), expects_long, work);
         match timeout_at(invocation.deadline.into(), attached).await {
             Err(_) => Err(InvokeError::Deadline { timeout: Duration::ZERO }),
             Ok(Ok(result)) => result,

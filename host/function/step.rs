@@ -118,7 +118,8 @@ async fn infer(asks: Asks<'_>, inferences: Vec<Inference>, rows: &mut u64) -> Re
         };
         binding::sent_as_declared(bound, &inference).map_err(InvokeError::Contract)?;
         pending.push(match known {
-            Some(known) => known.start(model, inference).await?,
+            // In a box: most functions' rows are not remembered, and need not carry the room that it takes.
+            Some(known) => Box::pin(known.start(model, inference)).await?,
             None => Started::Plain(model.infer(inference.inputs, inference.charges, invocation)?),
         });
     }

@@ -9,17 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, body::Bytes, routing::post};
-use tenon_host::{
-    boot::{self, Host},
-    config::Config,
-};
+use axum::{Router, routing::post};
+use tenon_host::config::Config;
 use tokio::runtime::Runtime;
 
 use crate::{
     TURNS, made, median,
-    place::{PATIENT, Place, reactor},
+    place::{PATIENT, Place},
     quantile,
+    requests::{Servers, start_with},
     wire::{self, Client, throughput},
 };
 
@@ -77,39 +75,6 @@ impl Drop for Redis {
     }
 }
 
-struct Bed {
-    runtime: Runtime,
-    host: Host,
-    echo: SocketAddr,
-    _place: Place,
-}
-
-impl Bed {
-    /// A host, and an echo beside it on the same threads.
-    fn start(place: Place, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = place.config();
-        change(&mut config);
-        let runtime = reactor(&config);
-        let host = runtime.block_on(boot::start(config)).expect("the host starts");
-        let echo = runtime.block_on(async {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
-            let address = listener.local_addr().expect("it is bound");
-            let router = Router::new().route("/echo", post(async |body: Bytes| body));
-            tokio::spawn(async move { axum::serve(listener, router).await });
-            address
-        });
-        Self { runtime, host, echo, _place: place }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.host.data_address()
-    }
-
-    fn end(self) {
-        self.runtime.block_on(self.host.drain());
-    }
-}
-
 /// Test functions with other `[cache]` sections: their names are what they are called by.
 fn keepers() -> Place {
     let place = Place::new();
@@ -136,18 +101,18 @@ pub(crate) fn measure() {
 
 /// Hits in memory against an echo of the same body.
 fn hits() {
-    let bed = Bed::start(keepers(), |_| {});
+    let bed = start_with(keepers(), |_| {});
     for (name, path, goal) in [
         ("stated by function.toml", "/v1/functions/test/stated/say", 0.6),
         ("said by the plugin", "/v1/functions/test/keeper/say?ttl=3600000", 0.4),
     ] {
         let request = wire::post(path, b"{\"a\":1}");
-        let answer = Client::connect(bed.address()).ask(&request).to_vec();
-        assert_eq!(Client::connect(bed.address()).ask(&request), answer, "it is to be a hit");
+        let answer = Client::connect(bed.host.data_address()).ask(&request).to_vec();
+        assert_eq!(Client::connect(bed.host.data_address()).ask(&request), answer, "it is to be a hit");
         let bare = wire::post("/echo", &answer);
         let turn = || {
             let echo = throughput(bed.echo, &bare, CLIENTS, TURN);
-            (throughput(bed.address(), &request, CLIENTS, TURN), echo)
+            (throughput(bed.host.data_address(), &request, CLIENTS, TURN), echo)
         };
         let turns: Vec<_> = (0..TURNS).map(|_| turn()).collect();
         let ratio = median(turns.iter().map(|(hit, echo)| hit / echo));
@@ -182,13 +147,13 @@ fn all_unique(address: SocketAddr, path: &str, next: &AtomicUsize, clients: usiz
 
 /// Remembering what nobody asks again, before a model that takes next to no time.
 fn unique() {
-    let bed = Bed::start(keepers(), |_| {});
+    let bed = start_with(keepers(), |_| {});
     let next = AtomicUsize::new(0);
     for (what, clients) in [("answers", 1), ("answers", CLIENTS), ("rows", 1), ("rows", CLIENTS)] {
         let path = format!("/v1/functions/test/{what}");
         let turn = || {
-            let off = all_unique(bed.address(), "/v1/functions/test/fresh", &next, clients);
-            (all_unique(bed.address(), &path, &next, clients), off)
+            let off = all_unique(bed.host.data_address(), "/v1/functions/test/fresh", &next, clients);
+            (all_unique(bed.host.data_address(), &path, &next, clients), off)
         };
         let turns: Vec<_> = (0..TURNS).map(|_| turn()).collect();
         let ratio = median(turns.iter().map(|(on, off)| on / off));
@@ -211,12 +176,12 @@ fn process_time(head: &str) -> Duration {
 /// Hits in Redis alone against a bare `GET` of as many bytes, and what a Redis costs that does not answer.
 fn redis() {
     let Some(redis) = Redis::start() else { return println!("redis: there is no redis-server") };
-    let bed = Bed::start(keepers(), |config| {
+    let bed = start_with(keepers(), |config| {
         redis.configure(config);
         config.cache.memory_bytes = 0;
     });
     let request = wire::post("/v1/functions/test/stated/say", b"{\"a\":1}");
-    let mut client = Client::connect(bed.address());
+    let mut client = Client::connect(bed.host.data_address());
     client.ask(&request);
     while !client.head().contains("x-tenon-cache: hit") {
         client.ask(&request);
@@ -246,7 +211,7 @@ fn redis() {
     // What it costs where Redis does not answer: the same misses before and after it stops.
     let next = AtomicUsize::new(1_000_000);
     let misses = |count: usize| {
-        let mut client = Client::connect(bed.address());
+        let mut client = Client::connect(bed.host.data_address());
         let mut times: Vec<Duration> = (0..count)
             .map(|_| {
                 let request =
@@ -304,10 +269,10 @@ fn question(query: usize, documents: impl Iterator<Item = usize>) -> Vec<u8> {
 }
 
 /// A reranker with this `[cache]`.
-fn reranker(cache: &str) -> Bed {
+fn reranker(cache: &str) -> Servers {
     let place = Place::empty().with_demo(&PATIENT);
     place.add_to("demo", "reranker", cache);
-    Bed::start(place, |_| {})
+    start_with(place, |_| {})
 }
 
 /// Questions of which parts were asked before.
@@ -316,7 +281,7 @@ fn rerank() {
     let mut next = 0..;
     let mut number = || next.next().unwrap_or_default();
     let seen: Vec<usize> = (0..8).map(|_| number()).collect();
-    let mut clients = [&off, &rows].map(|bed| Client::connect(bed.address()));
+    let mut clients = [&off, &rows].map(|bed| Client::connect(bed.host.data_address()));
     let first = question(0, seen.iter().copied().chain([900_001, 900_002]));
     for client in &mut clients {
         client.ask(&first);
@@ -341,10 +306,10 @@ fn rerank() {
     rows.end();
     let both = reranker(BOTH);
     let next = AtomicUsize::new(1000);
-    let drive = |bed: &Bed, repeats: usize| {
+    let drive = |bed: &Servers, repeats: usize| {
         let (start, known) = (Instant::now(), AtomicUsize::new(0));
         let client = |seed: usize| {
-            let (mut client, mut count) = (Client::connect(bed.address()), 0_u64);
+            let (mut client, mut count) = (Client::connect(bed.host.data_address()), 0_u64);
             let mut turn = seed;
             while start.elapsed() < RERANK_TURN {
                 turn += 1;

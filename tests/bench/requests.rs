@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, body::Bytes, routing::post};
-use tenon_host::boot::{self, Host};
+use tenon_host::{
+    boot::{self, Host},
+    config::Config,
+};
 use tokio::runtime::Runtime;
 
 use crate::{
@@ -23,7 +26,7 @@ const REQUESTS: usize = 5000;
 pub(crate) struct Servers {
     pub(crate) runtime: Runtime,
     pub(crate) host: Host,
-    echo: SocketAddr,
+    pub(crate) echo: SocketAddr,
     _place: Place,
 }
 
@@ -36,8 +39,13 @@ impl Servers {
 
 /// A host with the test functions, and an echo beside it.
 pub(crate) fn start() -> Servers {
-    let place = Place::new();
-    let config = place.config();
+    start_with(Place::new(), |_| {})
+}
+
+/// The same with other functions and settings.
+pub(crate) fn start_with(place: Place, change: impl FnOnce(&mut Config)) -> Servers {
+    let mut config = place.config();
+    change(&mut config);
     let runtime = reactor(&config);
     let host = runtime.block_on(boot::start(config)).expect("the host starts");
     let echo = runtime.block_on(async {

@@ -157,7 +157,7 @@ impl Remembered {
         };
         if fresh > Duration::ZERO {
             let entry = entry(&answer, asked, (&policy, fresh, seq));
-            self.cache.keep(vec![(key, entry)], asked.invocation.clone());
+            self.cache.keep(vec![(key, entry)], self.tally(asked.snapshot), asked.invocation.clone());
         }
         if let Some(lead) = lead {
             lead.land(Shared { answer, old: false, saved_us: spared(asked) });

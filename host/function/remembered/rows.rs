@@ -38,7 +38,7 @@ pub(in crate::function) struct Rows {
     snapshot: Snapshot,
     invocation: Arc<Invocation>,
     /// What keeps known rows in the invocation's account, as long as it may still use them.
-    held: Mutex<Vec<Charge>>,
+    held: Mutex<Charge>,
 }
 
 type Inputs = Vec<(String, Tensor)>;
@@ -79,7 +79,10 @@ impl Rows {
     ) -> Option<Arc<Self>> {
         let (remembered, snapshot, invocation) = (remembered.clone(), snapshot.clone(), invocation.clone());
         let are = snapshot.revision.manifest.cache.rows != RowsBy::Off;
-        are.then(|| Arc::new(Self { remembered, snapshot, invocation, held: Mutex::default() }))
+        are.then(|| {
+            let held = Mutex::new(invocation.account.nothing(Kind::Outputs));
+            Arc::new(Self { remembered, snapshot, invocation, held })
+        })
     }
 
     /// Begins an inference: looks for its rows, and queues those that are not known.
@@ -203,13 +206,11 @@ impl Rows {
     /// The same rows, charged; where the invocation may not hold them, they are not known.
     fn hold(&self, mut rows: Vec<Wanted>) -> Vec<Wanted> {
         let bytes = |row: &Wanted| if let Known::Whole(bytes) = &row.known { bytes.len() as u64 } else { 0 };
-        match self.invocation.account.charge(Kind::Outputs, rows.iter().map(bytes).sum()) {
-            // Whatever panicked within left a list of charges.
-            Ok(charge) => self.held.lock().unwrap_or_else(PoisonError::into_inner).push(charge),
-            Err(_) => {
-                let whole = rows.iter_mut().filter(|row| matches!(row.known, Known::Whole(_)));
-                whole.for_each(|row| row.known = Known::New);
-            }
+        // Whatever panicked within left a charge of what was held.
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.grow(rows.iter().map(bytes).sum()).is_err() {
+            let whole = rows.iter_mut().filter(|row| matches!(row.known, Known::Whole(_)));
+            whole.for_each(|row| row.known = Known::New);
         }
         rows
     }
@@ -372,7 +373,7 @@ impl Work {
             };
             (Key::from_bytes(self.wanted[self.places[*input]].key), entry)
         });
-        remembered.cache.keep(entries.collect(), rows.invocation.clone());
+        remembered.cache.keep(entries.collect(), remembered.tally(&rows.snapshot), rows.invocation.clone());
         for ((input, lead), bytes) in self.leads.drain(..).zip(made) {
             self.found[self.places[input]] = Some(bytes.clone());
             lead.land(bytes);
