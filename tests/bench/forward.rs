@@ -30,9 +30,16 @@ const DURATION: Duration = Duration::from_secs(10);
 /// A clock around each batch. What it counts is rows stacked, `forward` and outputs found; taking each row's outputs from
 /// there is the host's and does not count. Stacking is some microseconds of a batch's tens of milliseconds.
 #[derive(Default)]
-struct Timed {
+pub(crate) struct Timed {
     /// Nanoseconds of lanes' threads in batches.
     spent: AtomicU64,
+}
+
+impl Timed {
+    /// Time of lanes' threads in batches up to now.
+    pub(crate) fn spent(&self) -> Duration {
+        Duration::from_nanos(self.spent.load(Relaxed))
+    }
 }
 
 impl Around for Timed {
@@ -69,9 +76,9 @@ pub(crate) fn measure() {
         content_type: "application/json",
         pinned: false,
     };
-    let (process, before) = (ProcessTime::now(), timed.spent.load(Relaxed));
+    let (process, before) = (ProcessTime::now(), timed.spent());
     let Cell { requests_per_second, p50_ms, errors, .. } = load.drive();
-    let (process, forward) = (process.elapsed(), Duration::from_nanos(timed.spent.load(Relaxed) - before));
+    let (process, forward) = (process.elapsed(), timed.spent() - before);
     let share = 1.0 - forward.as_secs_f64() / process.as_secs_f64();
     println!(
         "processor time outside `forward`, reranker, {CLIENTS} clients: {:.2} % ({:.1} s of {:.1} s in forward; \

@@ -21,6 +21,7 @@ mod process;
 mod remembered;
 mod requests;
 mod scaling;
+mod services;
 mod stamp;
 mod start;
 mod swaps;
@@ -35,7 +36,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is measured, by name.
-const PARTS: [(&str, fn()); 16] = [
+const PARTS: [(&str, fn()); 17] = [
     ("instance", instance::measure),
     ("copy", copy::measure),
     ("scaling", scaling::measure),
@@ -51,6 +52,7 @@ const PARTS: [(&str, fn()); 16] = [
     ("start", start::measure),
     ("swaps", swaps::measure),
     ("remembered", remembered::measure),
+    ("services", services::measure),
     ("peers", peers::measure),
 ];
 /// Turns that each side takes; the median of the ratios is told.

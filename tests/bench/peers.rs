@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use serde_json::Value;
+
 use crate::{
     made, median,
     place::Place,
@@ -18,6 +20,10 @@ use crate::{
 const CLIENTS: [usize; 4] = [1, 8, 32, 64];
 /// How far scores may lie apart: other tokens would show, another order of additions does not.
 const TOLERANCE: f64 = 1e-4;
+/// How far the sides of boxes may lie apart, in pixels of the picture.
+const PIXELS: f64 = 1.5;
+/// Sixteen FP32.
+const ROW_BYTES: usize = 64;
 /// 64 callers with nine rows each wait for seconds: nobody is to be refused, as with the peers.
 const PATIENCE: [(&str, &str); 2] =
     [("max_queue_size = 256", "max_queue_size = 4096"), ("queue_timeout_ms = 2000", "queue_timeout_ms = 60000")];
@@ -32,6 +38,8 @@ struct Case {
     model: PathBuf,
     turns: usize,
     turn: Duration,
+    /// Whether two servers say the same: what Tenon says, what the other does.
+    agree: fn(&[u8], &[u8]) -> bool,
 }
 
 /// A table for each model; nothing where the peers are not set up.
@@ -40,7 +48,7 @@ pub(crate) fn measure() {
     if !python.exists() {
         return println!("peers: not set up; `make bench BENCH=peers` does that (2.6 GB to download)");
     }
-    let place = Place::new().with_demo(&PATIENCE);
+    let place = Place::new().with_demo(&PATIENCE).with_service("detector", &["detector"], &PATIENCE);
     let row = place.path("row");
     let values: Vec<u8> = (0..16_u8).flat_map(|value| f32::from(value).to_le_bytes()).collect();
     std::fs::write(&row, values).expect("a file can be written");
@@ -52,6 +60,7 @@ pub(crate) fn measure() {
         model: made(".tenon/test-models/identity/1/model.pt"),
         turns: 3,
         turn: Duration::from_secs(3),
+        agree: |tenon, other| tenon == other && tenon.len() == ROW_BYTES,
     };
     let reranker = Case {
         name: "reranker",
@@ -61,8 +70,19 @@ pub(crate) fn measure() {
         model: made("models/minilm/1/model.pt"),
         turns: 1,
         turn: Duration::from_secs(8),
+        agree: same_order,
     };
-    for case in [identity, reranker] {
+    let image = Case {
+        name: "detector",
+        path: "/v1/functions/demo/detector/detect",
+        content_type: "image/jpeg",
+        body: made(".tenon/services/samples/scene-1.jpg"),
+        model: made(".tenon/services/models/detector/1/model.pt"),
+        turns: 3,
+        turn: Duration::from_secs(6),
+        agree: same_objects,
+    };
+    for case in [identity, image, reranker] {
         case.compare(&place, &python);
     }
 }
@@ -72,7 +92,7 @@ impl Case {
         let servers = [self.tenon(place), self.peer("mosec", python), self.peer("FastAPI", python)];
         let answers = servers.each_ref().map(|server| self.ask(server));
         for (server, answer) in servers.iter().zip(&answers) {
-            assert!(self.agree(&answers[0], answer), "{} answers otherwise than Tenon", server.name);
+            assert!((self.agree)(&answers[0], answer), "{} answers otherwise than Tenon", server.name);
         }
         let (name, turns, seconds) = (self.name, self.turns, self.turn.as_secs());
         println!("{name}: each server on one core, the load on another, {turns} turn(s) of {seconds} s");
@@ -141,18 +161,36 @@ impl Case {
         let body = std::fs::read(&self.body).expect("it can be read");
         Client::connect(server.address).ask(&wire::post(self.path(server), &body)).to_vec()
     }
+}
 
-    /// Whether two servers say the same: the row, or the same order with nearly the same scores.
-    fn agree(&self, tenon: &[u8], other: &[u8]) -> bool {
-        if self.name == "identity" {
-            return tenon == other && std::fs::read(&self.body).is_ok_and(|body| body == tenon);
-        }
-        let ranks = |answer: &[u8]| -> Option<Vec<(u64, f64)>> {
-            let read: serde_json::Value = serde_json::from_slice(answer).ok()?;
-            let results = read["results"].as_array()?.iter();
-            results.map(|result| Some((result["index"].as_u64()?, result["relevance_score"].as_f64()?))).collect()
-        };
-        let (Some(tenon), Some(other)) = (ranks(tenon), ranks(other)) else { return false };
-        tenon.len() == other.len() && tenon.iter().zip(&other).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < TOLERANCE)
-    }
+/// The same order with nearly the same scores.
+fn same_order(tenon: &[u8], other: &[u8]) -> bool {
+    let ranks = |answer: &[u8]| -> Option<Vec<(u64, f64)>> {
+        let read: Value = serde_json::from_slice(answer).ok()?;
+        let results = read["results"].as_array()?.iter();
+        results.map(|result| Some((result["index"].as_u64()?, result["relevance_score"].as_f64()?))).collect()
+    };
+    let (Some(tenon), Some(other)) = (ranks(tenon), ranks(other)) else { return false };
+    tenon.len() == other.len() && tenon.iter().zip(&other).all(|(a, b)| a.0 == b.0 && (a.1 - b.1).abs() < TOLERANCE)
+}
+
+/// The same objects at nearly the same places. JPEG's decoders differ by a step of a pixel's 256 here and there.
+fn same_objects(tenon: &[u8], other: &[u8]) -> bool {
+    let objects = |answer: &[u8]| -> Option<Vec<(u64, Vec<f64>)>> {
+        let read: Value = serde_json::from_slice(answer).ok()?;
+        let found = read["detections"].as_array()?.iter();
+        let mut found: Vec<_> = found
+            .map(|one| {
+                let places = ["x1", "y1", "x2", "y2"].map(|side| one["box"][side].as_f64());
+                Some((one["class_id"].as_u64()?, places.into_iter().collect::<Option<Vec<_>>>()?))
+            })
+            .collect::<Option<_>>()?;
+        // Two that are as sure of themselves may come either way round.
+        found.sort_by(|a, b| a.0.cmp(&b.0).then(a.1[0].total_cmp(&b.1[0])));
+        Some(found)
+    };
+    let (Some(tenon), Some(other)) = (objects(tenon), objects(other)) else { return false };
+    let near = |(a, b): (&f64, &f64)| (a - b).abs() < PIXELS;
+    let same = |(a, b): (&(u64, Vec<f64>), &(u64, Vec<f64>))| a.0 == b.0 && a.1.iter().zip(&b.1).all(near);
+    !tenon.is_empty() && tenon.len() == other.len() && tenon.iter().zip(&other).all(same)
 }

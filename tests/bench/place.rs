@@ -58,12 +58,22 @@ impl Place {
         place
     }
 
-    /// The demo's function and model; it remembers nothing, so that each request is one for the model. Where there are many clients, each of `changes` (a text and what stands in
-    /// its place) gives the model's queue the patience that the figure needs.
+    /// The demo's function and model; it remembers nothing, so that each request is one for the model. Where there are
+    /// many clients, each of `changes` (a text and what stands in its place) gives the model's queue the patience that
+    /// the figure needs.
     pub(crate) fn with_demo(self, changes: &[(&str, &str)]) -> Self {
         let place = self.with_model("models/minilm", changes);
         place.function("demo", "reranker", &made("functions/demo/reranker"));
         forgetful(&place.path("functions/demo/reranker/function.toml"));
+        place
+    }
+
+    /// A function of the services with its models, of whose answers nothing is remembered.
+    pub(crate) fn with_service(self, name: &str, models: &[&str], changes: &[(&str, &str)]) -> Self {
+        let folder = |model| format!(".tenon/services/models/{model}");
+        let place = models.iter().fold(self, |place, model| place.with_model(&folder(model), changes));
+        place.function("demo", name, &made(".tenon/services/functions/demo").join(name));
+        forgetful(&place.path("functions/demo").join(name).join("function.toml"));
         place
     }
 
@@ -125,10 +135,10 @@ impl Place {
     }
 }
 
-/// `function.toml` without its `[cache]`: what is asked again is computed again.
+/// `function.toml` without its `[cache]`, if it has one: what is asked again is computed again.
 fn forgetful(file: &Path) {
     let manifest = fs::read_to_string(file).expect("a function has a function.toml");
-    let (before, rest) = manifest.split_once("[cache]\n").expect("it remembers");
+    let Some((before, rest)) = manifest.split_once("[cache]\n") else { return };
     let (_, after) = rest.split_once("\n[").expect("something follows");
     fs::write(file, format!("{before}[{after}")).expect("a file can be written");
 }

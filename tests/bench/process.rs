@@ -124,8 +124,11 @@ pub(crate) struct Load<'a> {
 pub(crate) struct Cell {
     pub(crate) requests_per_second: f64,
     pub(crate) p50_ms: f64,
+    pub(crate) p95_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) errors: f64,
+    /// How many of the errors are 429.
+    pub(crate) refused: f64,
 }
 
 /// Before anything counts.
@@ -172,8 +175,10 @@ impl Driving {
         Cell {
             requests_per_second: number(&cell["requests_per_second"]),
             p50_ms: number(&cell["latency_ms"]["p50"]),
+            p95_ms: number(&cell["latency_ms"]["p95"]),
             p99_ms: number(&cell["latency_ms"]["p99"]),
             errors: number(&cell["errors"]),
+            refused: cell["statuses"]["429"].as_f64().unwrap_or(0.0),
         }
     }
 }
