@@ -88,13 +88,14 @@ async fn start_whole(
     let (telemetry, exporting) = telemetry::start(&config.telemetry).map_err(anyhow::Error::msg)?;
     allow_open_files(&config.http);
     // Before models are loaded, which takes seconds.
+    let mapped = http::Mapped::new(&config.routes).map_err(anyhow::Error::msg)?;
     let tls = tls(&config.http)?;
     arrival.look(&config).await?;
     let schemes = tls.each_ref().map(|tls| if tls.is_some() { "https" } else { "http" });
     let (stop, stopped) = watch::channel(false);
     let engine = start_engine(config.engine.clone(), backend, telemetry.clone()).await?;
     let rooms = Rooms::new(&config, engine, telemetry.clone(), stopped.clone()).await?;
-    let routers = rooms.routers(&config, telemetry.clone());
+    let routers = rooms.routers(&config, mapped, telemetry.clone());
     let (phase, _) = watch::channel(Phase::Serving);
     let listening = arrival.sockets(&config).await?;
     let [data, control] = listening.addresses()?;
@@ -183,8 +184,8 @@ impl Rooms {
     }
 
     /// What both planes answer with.
-    fn routers(&self, config: &Config, telemetry: Arc<Telemetry>) -> [http::Router; 2] {
-        let data = http::data_router(self.runtime.clone());
+    fn routers(&self, config: &Config, mapped: http::Mapped, telemetry: Arc<Telemetry>) -> [http::Router; 2] {
+        let data = http::data_router(self.runtime.clone(), mapped);
         let control = http::control_router(ControlParts {
             runtime: self.runtime.clone(),
             telemetry,

@@ -97,6 +97,9 @@ pub struct Config {
     pub cache: cache::Config,
     /// When a revision leaves traffic by itself.
     pub quarantine: function::Quarantine,
+    /// Paths that lead to functions.
+    #[serde(rename = "route")]
+    pub routes: Vec<http::Route>,
 }
 
 /// Sizes of the sets of threads; 0 stands for "from the number of cores".
@@ -220,6 +223,7 @@ impl Config {
             self.quarantine.validate(),
             self.cache.validate(),
             self.auth.suits(self.http.listen),
+            http::Mapped::new(&self.routes).map(drop),
         ];
         rooms.into_iter().collect::<Result<(), String>>().map_err(ConfigError::Value)?;
         for (tenant, standing) in &self.tenants {

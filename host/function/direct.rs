@@ -114,7 +114,7 @@ impl Runtime {
         if let Err(error) = &result {
             log((&id, &trace), serving, error);
         }
-        Outcome { result, revision: None, cache: "bypass", rows: None, stages, trace, report }
+        Outcome { result, revision: None, errors: None, cache: "bypass", rows: None, stages, trace, report }
     }
 
     /// The story: admit, read, understand, ask, tell.

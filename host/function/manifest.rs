@@ -51,9 +51,29 @@ pub struct Manifest {
     /// How its answers and rows are remembered.
     #[serde(default)]
     pub cache: Caching,
+    /// How errors look to its callers.
+    #[serde(default)]
+    pub errors: ErrorShape,
     /// Requests with the answers that are expected, run before a revision may serve.
     #[serde(default, rename = "case")]
     pub cases: Vec<Case>,
+}
+
+/// How errors look to callers: as what clients of which service know. Statuses and headers are the same in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ErrorShape {
+    /// `application/problem+json`, RFC 9457.
+    #[default]
+    Problem,
+    /// OpenAI's.
+    OpenAi,
+    /// That of Text Embeddings Inference.
+    Tei,
+    /// Cohere's.
+    Cohere,
+    /// Jina's.
+    Jina,
 }
 
 /// A model as the plugin sees it.
@@ -218,7 +238,7 @@ impl Limits {
 }
 
 /// Whether a tenant or a function may have this name.
-pub(super) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     name.len() <= MAX_NAME_BYTES
         && name.bytes().all(allowed)
@@ -250,6 +270,11 @@ mod tests {
         assert_eq!(manifest.models["encoder"].inputs["input_ids"].to_string(), "INT64[rows, seq]");
         assert_eq!(manifest.limits.timeout_ms, 5000);
         assert_eq!(manifest.limits.max_rows, 1024);
+        assert_eq!(manifest.errors, ErrorShape::Problem);
+        for (name, shape) in [("openai", ErrorShape::OpenAi), ("tei", ErrorShape::Tei), ("jina", ErrorShape::Jina)] {
+            let text = format!("component = \"x.wasm\"\nerrors = \"{name}\"");
+            assert_eq!(Manifest::read(&text, &Config::default()).unwrap().errors, shape);
+        }
     }
 
     #[test]
@@ -267,6 +292,8 @@ mod tests {
             ("component = \"x.wasm\"\nreuse = { max_age = 1 }", "`max_age_s`"),
             ("component = \"x.wasm\"\npassthrough = \"oip\"", "exactly one bound model"),
             ("component = \"x.wasm\"\npassthrough = \"grpc\"", "`oip`"),
+            ("component = \"x.wasm\"\nerrors = \"openapi\"", "`openai`"),
+            ("component = \"x.wasm\"\nerror = \"tei\"", "`errors`"),
             ("component = \"x.wasm\"\n[cache]\nttl = 3", "`ttl_s`"),
             ("component = \"x.wasm\"\n[cache]\nkey = \"request\"", "cache: key"),
             ("component = \"x.wasm\"\n[cache]\nrows = \"input\"", "no model is bound"),

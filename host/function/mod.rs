@@ -51,7 +51,7 @@ pub use following::{Following, LoadError};
 pub use health::Quarantine;
 pub use identity::{AccessError, AuthConfig, Identity};
 pub use listing::ModelListing;
-pub use manifest::{Manifest, ManifestError};
+pub use manifest::{ErrorShape, Manifest, ManifestError, is_name};
 pub use models::{ModelControl, ModelError};
 pub use orders::{MadeKey, OrderError, Orders, Thing};
 pub use overview::Overview;

@@ -15,8 +15,8 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
-    Admission, Body, Direct, Following, Functions, Identity, InvokeError, ModelControl, Quarantine, Remembered,
-    SandboxError,
+    Admission, Body, Direct, ErrorShape, Following, Functions, Identity, InvokeError, ModelControl, Quarantine,
+    Remembered, SandboxError,
     admission::Entrant,
     attached::{Guests, attach},
     body::{self, ReadError},
@@ -76,6 +76,8 @@ pub struct Outcome {
     pub result: Result<Response, InvokeError>,
     /// The revision that served, where one was found.
     pub revision: Option<u64>,
+    /// How errors look that the function's callers see, where the caller may know of the function.
+    pub errors: Option<ErrorShape>,
     /// What the cache had to do with it.
     pub cache: &'static str,
     /// Of the rows that models were asked for where rows are remembered: how many, and how many were known.
@@ -202,11 +204,17 @@ impl Runtime {
         match self.find(&call).await {
             Ok(snapshot) => self.serve(&snapshot, call, body).await,
             Err(error) => {
+                let errors = self.errors_for(&call.caller, &call.tenant, &call.function);
                 let (result, trace) = (Err(error), call.trace);
                 let (cache, stages) = (BYPASS, Vec::new());
-                Outcome { result, revision: None, cache, rows: None, stages, trace, report: None }
+                Outcome { result, revision: None, errors, cache, rows: None, stages, trace, report: None }
             }
         }
+    }
+
+    /// How a function's errors look before a revision is found, to who may know that there is such a function.
+    pub fn errors_for(&self, caller: &Caller, tenant: &str, function: &str) -> Option<ErrorShape> {
+        self.identity.sees(caller, tenant).then(|| self.functions.errors(tenant, function)).flatten()
     }
 
     /// What serves a call, if its caller may make it.
@@ -247,7 +255,8 @@ impl Runtime {
         if let Err(error) = &result {
             log((&id, &trace), Serving::from(snapshot), error);
         }
-        Outcome { result, revision: Some(snapshot.revision.number), cache, rows, stages, trace, report }
+        let (revision, errors) = (Some(snapshot.revision.number), Some(snapshot.revision.manifest.errors));
+        Outcome { result, revision, errors, cache, rows, stages, trace, report }
     }
 
     /// Notes whether it trapped, and hands over a revision that does so too often.

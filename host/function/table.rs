@@ -9,7 +9,7 @@ use std::{
 use arc_swap::ArcSwap;
 use serde::Serialize;
 
-use super::{Call, InvokeError, snapshot::Snapshot, traffic::Traffic};
+use super::{Call, ErrorShape, InvokeError, snapshot::Snapshot, traffic::Traffic};
 
 type Key = (Box<str>, Box<str>);
 
@@ -79,6 +79,14 @@ impl Functions {
         let is_it = |snapshot: &&Snapshot| snapshot.revision.number.to_string() == *asked;
         let not_there = || InvokeError::RevisionNotFound { function: call.function.clone(), revision: asked.clone() };
         entry.snapshots().find(is_it).cloned().ok_or_else(not_there)
+    }
+
+    /// How errors of a function look that were met before one of its revisions: as most of its traffic says.
+    pub fn errors(&self, tenant: &str, function: &str) -> Option<ErrorShape> {
+        match self.table.load().get(&(tenant.into(), function.into())) {
+            Some(Entry::Ready { traffic, .. }) => Some(traffic.main().revision.manifest.errors),
+            _ => None,
+        }
     }
 
     /// A revision of a function that is at hand, in traffic or out of it.

@@ -12,19 +12,20 @@ use super::{
     problem::{Problem, code},
 };
 use crate::{
-    function::{InvokeError, Outcome},
+    function::{ErrorShape, InvokeError, Outcome},
     invocation::{self, Rejection, Stage},
 };
 
-/// Writes an outcome: the plugin's answer, its refusal, or a problem, and what every answer of a function tells.
-pub(super) fn write(outcome: Outcome, head: &Head) -> Response<Body> {
+/// Writes an outcome: the plugin's answer, its refusal, or a problem, these in `shape`, and what every answer of a function
+/// tells.
+pub(super) fn write(outcome: Outcome, head: &Head, shape: ErrorShape) -> Response<Body> {
     write_as(outcome, head, |error| match error {
-        InvokeError::Rejected(rejection) => refusal(rejection, head),
-        error => Problem::of(&error, &head.id).into_response(),
+        InvokeError::Rejected(rejection) => refusal(rejection, head, shape),
+        error => Problem::of(&error, &head.id).into_response_as(shape),
     })
 }
 
-/// The same, with errors in another shape.
+/// The same, with errors as somebody else writes them.
 pub(super) fn write_as(
     outcome: Outcome,
     head: &Head,
@@ -97,13 +98,13 @@ impl AsRef<[u8]> for Charged {
     }
 }
 
-fn refusal(mut rejection: Box<Rejection>, head: &Head) -> Response<Body> {
+fn refusal(mut rejection: Box<Rejection>, head: &Head, shape: ErrorShape) -> Response<Body> {
     let (status, headers, charge) = (rejection.status, std::mem::take(&mut rejection.headers), rejection.charge.take());
     let (content_type, body) = match rejection.body.take() {
         Some(own) => own,
         None => {
-            let problem = Problem::of(&InvokeError::Rejected(rejection), &head.id);
-            ("application/problem+json".into(), problem.to_bytes().into())
+            let (content_type, document) = Problem::of(&InvokeError::Rejected(rejection), &head.id).shaped(shape);
+            (content_type.into(), document.into())
         }
     };
     let mut response = Response::new(Body::from(bytes::Bytes::from_owner(Charged { body, _charge: charge })));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Json, Router,
-    body::Body,
-    extract::State,
+    body::{Body, Bytes},
+    extract::{FromRef, State},
     http::{HeaderValue, Method, Request, Response, header},
     middleware::{self, Next},
 };
@@ -14,35 +14,56 @@ use serde_json::json;
 use super::{
     answer,
     handle::Head,
-    incoming, oip, openapi,
+    incoming::{self, Place, WireBody},
+    mapped::{Line, Mapped},
+    oip, openapi,
     permits::bearer,
     problem::{self, Problem},
     routes::Routes,
 };
-use crate::{access::Caller, function::Runtime};
+use crate::{
+    access::Caller,
+    function::{ErrorShape, Runtime},
+};
 
-/// Routes of the data plane.
-pub fn router(runtime: Arc<Runtime>) -> Router {
+/// What the data plane answers with.
+#[derive(Clone)]
+pub(super) struct Plane {
+    runtime: Arc<Runtime>,
+    mapped: Arc<Mapped>,
+    document: Bytes,
+}
+
+impl FromRef<Plane> for Arc<Runtime> {
+    fn from_ref(plane: &Plane) -> Self {
+        plane.runtime.clone()
+    }
+}
+
+/// Routes of the data plane; `mapped` are the operator's own.
+pub fn router(runtime: Arc<Runtime>, mapped: Mapped) -> Router {
+    let document = openapi::data(&mapped);
+    let plane = Plane { runtime: runtime.clone(), mapped: Arc::new(mapped), document };
     routes()
         .router()
         .fallback(nothing_here)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(runtime.clone())
-        .merge(oip::router(runtime.clone()))
-        .layer(middleware::from_fn_with_state(runtime, who))
+        .with_state(plane.clone())
+        .merge(oip::router(runtime))
+        .layer(middleware::from_fn_with_state(plane, who))
 }
 
 /// What a call of a function is sent to: the rest of a path is the function's own.
 const CALLS: [&str; 2] = ["/v1/functions/{tenant}/{function}", "/v1/functions/{tenant}/{function}/{path}"];
 
 /// Those that are not the Open Inference Protocol's.
-pub(super) fn routes() -> Routes<Arc<Runtime>> {
+pub(super) fn routes() -> Routes<Plane> {
     let calls = [Method::GET, Method::POST].into_iter().flat_map(|method| CALLS.map(|path| (method.clone(), path)));
     Routes::new()
         .any("/v1/functions/{*call}", invoke, &calls.collect::<Vec<_>>())
         .get("/v1/functions", functions)
         .get("/v1/models", models)
-        .get("/openapi.json", openapi::data)
+        .get("/openapi.json", async |State(plane): State<Plane>| openapi::document(plane.document))
         .get("/health/live", async || Json(json!({ "live": true })))
         .get("/health/ready", ready)
 }
@@ -56,23 +77,30 @@ const FOR_ALL: [&str; 5] = [
     "/inference.GRPCInferenceService/ServerReady",
 ];
 
-/// Who asks, before anything else is told, even whether a path exists.
+/// Who asks, before anything else is told, even whether a path exists. What the operator mapped to a function goes there.
 async fn who(
-    State(runtime): State<Arc<Runtime>>,
+    State(plane): State<Plane>,
     Extension(head): Extension<Head>,
     mut request: Request<Body>,
     next: Next,
 ) -> Response<Body> {
     let path = request.uri().path();
-    match runtime.identity().caller(bearer(request.headers())) {
+    match plane.runtime.identity().caller(bearer(request.headers())) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            match plane.mapped.find(request.uri().path()) {
+                Some(line) => plane.call(line.place(request.uri().path()), Some(line), request, &head).await,
+                None => next.run(request).await,
+            }
         }
         Err(_) if FOR_ALL.iter().any(|open| path.starts_with(open)) => next.run(request).await,
         Err(error) => {
             let problem = Problem::new(problem::access(&error), error.to_string(), &head.id);
-            let mut response = if path.starts_with("/v2") { oip::refusal(problem) } else { problem.into_response() };
+            let mut response = match plane.mapped.find(path) {
+                Some(line) => problem.into_response_as(plane.shape(Some(line), None)),
+                None if path.starts_with("/v2") => oip::refusal(problem),
+                None => problem.into_response(),
+            };
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             response
         }
@@ -80,21 +108,54 @@ async fn who(
 }
 
 async fn invoke(
-    State(runtime): State<Arc<Runtime>>,
+    State(plane): State<Plane>,
     Extension(head): Extension<Head>,
     request: Request<Body>,
 ) -> Response<Body> {
-    let (call, body) = match incoming::call(request, &head) {
-        Ok(read) => read,
-        Err(problem) => {
-            let mut response = problem.into_response();
-            if response.status() == 405 {
-                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, POST"));
+    plane.call(incoming::place(request.uri().path()), None, request, &head).await
+}
+
+impl Plane {
+    /// Calls a function, by a path of its own or by one that an operator mapped to it.
+    async fn call(
+        &self,
+        place: Result<Place, (&'static str, String)>,
+        line: Option<&Line>,
+        request: Request<Body>,
+        head: &Head,
+    ) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let refuse =
+            |(code, detail), known| Problem::new(code, detail, &head.id).into_response_as(self.shape(line, known));
+        let place = match place {
+            Ok(place) => place,
+            Err(wrong) => return refuse(wrong, None),
+        };
+        let methods = place.methods;
+        let asked = match incoming::asked(&parts, methods) {
+            Ok(asked) => asked,
+            Err(wrong) => {
+                let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
+                let mut response = refuse(wrong, self.runtime.errors_for(&caller, &place.tenant, &place.function));
+                if response.status() == 405 {
+                    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods.allowed()));
+                }
+                return response;
             }
-            return response;
-        }
-    };
-    answer::write(runtime.handle(call, body).await, &head)
+        };
+        let call = incoming::call(parts, place, asked, head);
+        let outcome = self.runtime.handle(call, WireBody::new(body)).await;
+        let shape = self.shape(line, outcome.errors);
+        answer::write(outcome, head, shape)
+    }
+
+    /// How errors look: as the operator's line says, else as the function that answered does, else as the one that is
+    /// meant by the line. Whoever calls by a line is told, because the operator said it to everybody.
+    fn shape(&self, line: Option<&Line>, known: Option<ErrorShape>) -> ErrorShape {
+        let stated = line.and_then(|line| line.errors).or(known);
+        let meant = || line.and_then(|line| self.runtime.functions().errors(&line.tenant, &line.function));
+        stated.or_else(meant).unwrap_or_default()
+    }
 }
 
 async fn functions(

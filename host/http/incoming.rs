@@ -1,13 +1,14 @@
-//! Wire in: from a request's head and body to a `Call` and a `Body`. Everything here is the caller's claim.
+//! Wire in: from a request's head and body to a `Call` and a `Body`. Everything here is the caller's claim. Where another
+//! path than a function's own leads to it, that is `mapped`'s to know.
 
 use std::{sync::Arc, time::Duration};
 
-use axum::http::{HeaderMap, Method, Request, header};
+use axum::http::{HeaderMap, Method, header, request::Parts};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use percent_encoding::percent_decode_str;
 
-use super::{handle::Head, problem::Problem};
+use super::handle::Head;
 use crate::{
     access::Caller,
     function::{Body, Call},
@@ -52,59 +53,103 @@ impl Body for WireBody {
     }
 }
 
-/// Reads a request to a function.
-pub(super) fn call(request: Request<axum::body::Body>, head: &Head) -> Result<(Call, WireBody), Box<Problem>> {
-    let problem = |code, detail: String| Err(Box::new(Problem::new(code, detail, &head.id)));
-    let (mut parts, body) = request.into_parts();
-    let caller = parts.extensions.remove::<Caller>().unwrap_or_default();
-    let method = match parts.method {
-        Method::POST => "POST",
-        Method::GET => "GET",
-        other => return problem("method-not-allowed", format!("functions are called by POST or GET, not {other}")),
-    };
-    let Some((tenant, function, path)) = place(parts.uri.path()) else {
-        return problem("not-found", format!("a function is called at {FUNCTIONS}<tenant>/<function>"));
-    };
-    let Ok(path) = percent_decode_str(path).decode_utf8() else {
-        return problem("bad-request", "the path is not UTF-8".into());
+/// Which function a request is for, and what of the request that function sees as its path.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) tenant: String,
+    pub(super) function: String,
+    pub(super) revision: Option<String>,
+    pub(super) path: String,
+    pub(super) methods: Methods,
+}
+
+/// By which methods something is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Methods {
+    Both,
+    Get,
+    Post,
+}
+
+impl Methods {
+    /// As `Allow` says them.
+    pub(super) fn allowed(self) -> &'static str {
+        match self {
+            Self::Both => "GET, POST",
+            Self::Get => "GET",
+            Self::Post => "POST",
+        }
+    }
+
+    fn find(self, method: &Method) -> Option<&'static str> {
+        match (self, method) {
+            (Self::Both | Self::Post, &Method::POST) => Some("POST"),
+            (Self::Both | Self::Get, &Method::GET) => Some("GET"),
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong with a head: a code of the table, and why.
+type Wrong = (&'static str, String);
+
+/// What a head says beside where it goes.
+pub(super) struct Asked {
+    method: &'static str,
+    timeout: Option<Duration>,
+    priority: Priority,
+}
+
+/// The function that a path below [`FUNCTIONS`] names.
+pub(super) fn place(path: &str) -> Result<Place, Wrong> {
+    let Some((tenant, function, path)) = split(path) else {
+        return Err(("not-found", format!("a function is called at {FUNCTIONS}<tenant>/<function>")));
     };
     let (function, revision) = match function.split_once('@') {
         Some((function, revision)) => (function, Some(revision.to_owned())),
         None => (function, None),
     };
-    let timeout = match timeout(&parts.headers) {
-        Ok(timeout) => timeout,
-        Err(detail) => return problem("bad-request", detail),
+    let (tenant, function) = (tenant.to_owned(), function.to_owned());
+    Ok(Place { tenant, function, revision, path: decoded(path)?, methods: Methods::Both })
+}
+
+/// A path as a guest sees it.
+pub(super) fn decoded(path: &str) -> Result<String, Wrong> {
+    match percent_decode_str(path).decode_utf8() {
+        Ok(path) => Ok(path.into_owned()),
+        Err(_) => Err(("bad-request", "the path is not UTF-8".into())),
+    }
+}
+
+/// Judges the rest of a head.
+pub(super) fn asked(parts: &Parts, methods: Methods) -> Result<Asked, Wrong> {
+    let Some(method) = methods.find(&parts.method) else {
+        let detail = format!("this is called by {}, not {}", methods.allowed().replace(", ", " or "), parts.method);
+        return Err(("method-not-allowed", detail));
     };
-    let priority = match priority(&parts.headers) {
-        Ok(priority) => priority,
-        Err(detail) => return problem("bad-request", detail),
-    };
+    let bad = |detail: String| ("bad-request", detail);
+    let (timeout, priority) = (timeout(&parts.headers).map_err(bad)?, priority(&parts.headers).map_err(bad)?);
+    Ok(Asked { method, timeout, priority })
+}
+
+/// The call that a head makes.
+pub(super) fn call(mut parts: Parts, place: Place, asked: Asked, head: &Head) -> Call {
+    let Asked { method, timeout, priority } = asked;
+    let Place { tenant, function, revision, path, .. } = place;
     let request = invocation::Request {
         method: method.into(),
-        path: path.into_owned(),
+        path,
         query: query(parts.uri.query().unwrap_or_default()),
         headers: headers(&parts.headers),
         ..invocation::Request::default()
     };
-    let call = Call {
-        id: head.id.clone(),
-        tenant: tenant.into(),
-        function: function.into(),
-        revision,
-        timeout,
-        priority,
-        arrived: head.arrived,
-        trace: head.trace,
-        caller,
-        afresh: false,
-        request,
-    };
-    Ok((call, WireBody::new(body)))
+    let caller = parts.extensions.remove::<Caller>().unwrap_or_default();
+    let (id, arrived, trace) = (head.id.clone(), head.arrived, head.trace);
+    Call { id, tenant, function, revision, timeout, priority, arrived, trace, caller, afresh: false, request }
 }
 
 /// Tenant, function, and the path below the function, which is empty or begins with a slash.
-fn place(path: &str) -> Option<(&str, &str, &str)> {
+fn split(path: &str) -> Option<(&str, &str, &str)> {
     let (tenant, rest) = path.strip_prefix(FUNCTIONS)?.split_once('/')?;
     let end = rest.find('/').unwrap_or(rest.len());
     let (function, path) = rest.split_at(end);
@@ -171,12 +216,31 @@ mod tests {
 
     #[test]
     fn a_path_names_tenant_function_and_rest() {
-        assert_eq!(place("/v1/functions/demo/reranker"), Some(("demo", "reranker", "")));
-        assert_eq!(place("/v1/functions/demo/a@3/b/../c"), Some(("demo", "a@3", "/b/../c")));
-        assert_eq!(place("/v1/functions/demo/a/"), Some(("demo", "a", "/")));
+        let found = |path: &str| {
+            let Place { tenant, function, revision, path, .. } = place(path).unwrap();
+            (tenant, function, revision.unwrap_or_default(), path)
+        };
+        let told = |parts: [&str; 4]| (parts[0].into(), parts[1].into(), parts[2].into(), parts[3].into());
+        assert_eq!(found("/v1/functions/demo/reranker"), told(["demo", "reranker", "", ""]));
+        assert_eq!(found("/v1/functions/demo/a@3/b/../c"), told(["demo", "a", "3", "/b/../c"]));
+        assert_eq!(found("/v1/functions/demo/a/%C3%A4"), told(["demo", "a", "", "/ä"]));
+        assert_eq!(found("/v1/functions/demo/a/"), told(["demo", "a", "", "/"]));
         for none in ["/v1/functions/", "/v1/functions/demo", "/v1/functions/demo/", "/v1/functions//a", "/other/demo/a"]
         {
-            assert_eq!(place(none), None, "{none}");
+            assert_eq!(place(none).unwrap_err().0, "not-found", "{none}");
+        }
+        assert_eq!(place("/v1/functions/demo/a/%ff").unwrap_err().0, "bad-request");
+    }
+
+    #[test]
+    fn what_is_called_by_one_method_is_not_called_by_another() {
+        for (methods, get, post) in
+            [(Methods::Both, true, true), (Methods::Get, true, false), (Methods::Post, false, true)]
+        {
+            assert_eq!([&Method::GET, &Method::POST].map(|method| methods.find(method).is_some()), [get, post]);
+            for other in [Method::HEAD, Method::OPTIONS, Method::PUT] {
+                assert_eq!(methods.find(&other), None);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ mod health;
 mod incoming;
 mod linger;
 mod malformed;
+mod mapped;
 mod models;
 mod oip;
 mod openapi;
@@ -36,6 +37,7 @@ use std::{net::SocketAddr, time::Duration};
 pub use axum::Router;
 pub use control::{Parts as ControlParts, router as control_router};
 pub use data::router as data_router;
+pub use mapped::{Mapped, Method as RouteMethod, Route};
 pub use server::{Phase, Server, listen};
 pub use tls::{Tls, TlsError, TlsFiles};
 

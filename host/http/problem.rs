@@ -1,5 +1,7 @@
 //! THE table: what each error is over HTTP. Status, code and title stand here and nowhere else; the shape is
-//! `application/problem+json` (RFC 9457).
+//! `application/problem+json` (RFC 9457), or, for a function's callers, what `shape` makes of it.
+
+mod shape;
 
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use serde::Serialize;
 
 use crate::{
     account::Holder,
-    function::{AccessError, BodyError, EngineError, InferError, InvokeError, ModelError, SandboxError},
+    function::{AccessError, BodyError, EngineError, ErrorShape, InferError, InvokeError, ModelError, SandboxError},
 };
 
 /// An error as the caller sees it.
@@ -171,12 +173,23 @@ impl Problem {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
+    /// The document in a shape of a caller's choice, and what it is.
+    pub(super) fn shaped(&self, shape: ErrorShape) -> (&'static str, Vec<u8>) {
+        shape::write(self, shape)
+    }
+
     /// The answer.
     pub(super) fn into_response(self) -> Response<Body> {
-        let mut response = Response::new(Body::from(self.to_bytes()));
+        self.into_response_as(ErrorShape::Problem)
+    }
+
+    /// The answer in a shape of a caller's choice: status and headers are the same in each.
+    pub(super) fn into_response_as(self, shape: ErrorShape) -> Response<Body> {
+        let (content_type, document) = self.shaped(shape);
+        let mut response = Response::new(Body::from(document));
         *response.status_mut() = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         if let Some(after) = self.retry_after {
             // Whole seconds, rounded up: "0" would invite the caller back at once.
             let seconds = after.as_millis().div_ceil(1000).max(1) as u64;

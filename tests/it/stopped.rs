@@ -63,7 +63,7 @@ impl Rooms {
             remembered: Remembered::new(cache).0,
         }));
         Folder::new(config.dev_functions.unwrap(), deployer, functions).look().unwrap();
-        let router = http::data_router(runtime);
+        let router = http::data_router(runtime, http::Mapped::default());
         let listener = http::listen(config.http.listen, &config.http).unwrap();
         let base = format!("http://{}/v1/functions/test", listener.local_addr().unwrap());
         let server = Server::new(listener, router, &config.http, None).unwrap();

@@ -78,30 +78,34 @@ fn every_code_is_there_under_its_status() {
 #[test]
 fn a_document_is_whole() {
     for (name, document) in documents() {
-        assert_eq!(
-            (&document["openapi"], &document["info"]["version"]),
-            (&"3.1.0".into(), &env!("CARGO_PKG_VERSION").into())
-        );
-        assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
-        let mut references = Vec::new();
-        all(&document, "$ref", &mut references);
-        for reference in references {
-            let pointer = reference.as_str().unwrap().strip_prefix('#').unwrap();
-            assert!(document.pointer(pointer).is_some(), "{name}: {reference}");
-        }
-        let mut ids = BTreeSet::new();
-        for (method, path, operation) in operations(&document) {
-            assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{method} {path}");
-            let parameters = operation["parameters"].as_array().into_iter().flatten();
-            let parameters = parameters.map(|parameter| match parameter["$ref"].as_str() {
-                Some(reference) => document.pointer(&reference[1..]).unwrap(),
-                None => parameter,
-            });
-            let told: BTreeSet<_> =
-                parameters.filter(|it| it["in"] == "path").map(|it| it["name"].as_str().unwrap()).collect();
-            let wanted = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-            assert_eq!(told, wanted.collect(), "{method} {path}");
-        }
+        is_whole(name, &document);
+    }
+}
+
+fn is_whole(name: &str, document: &Value) {
+    assert_eq!(
+        (&document["openapi"], &document["info"]["version"]),
+        (&"3.1.0".into(), &env!("CARGO_PKG_VERSION").into())
+    );
+    assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+    let mut references = Vec::new();
+    all(document, "$ref", &mut references);
+    for reference in references {
+        let pointer = reference.as_str().unwrap().strip_prefix('#').unwrap();
+        assert!(document.pointer(pointer).is_some(), "{name}: {reference}");
+    }
+    let mut ids = BTreeSet::new();
+    for (method, path, operation) in operations(document) {
+        assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()), "{method} {path}");
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let parameters = parameters.map(|parameter| match parameter["$ref"].as_str() {
+            Some(reference) => document.pointer(&reference[1..]).unwrap(),
+            None => parameter,
+        });
+        let told: BTreeSet<_> =
+            parameters.filter(|it| it["in"] == "path").map(|it| it["name"].as_str().unwrap()).collect();
+        let wanted = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        assert_eq!(told, wanted.collect(), "{method} {path}");
     }
 }
 
@@ -167,4 +171,30 @@ fn lines_and_problems_are_as_told() {
         assert!(told.is_subset(&properties), "{schema}: {told:?}");
         assert!(names(&schemas[schema]["required"]).is_subset(&told), "{schema}: {told:?}");
     }
+}
+
+#[test]
+fn an_operators_routes_are_in_the_document() {
+    let routes: Vec<crate::http::Route> = serde_json::from_value(json!([
+        { "path": "/rerank", "function": "demo/reranker", "methods": ["POST"], "errors": "tei" },
+        { "path": "/old/{*rest}", "function": "demo/other" },
+    ]))
+    .unwrap();
+    let mapped = Mapped::new(&routes).unwrap();
+    let document: Value = serde_json::from_slice(&data(&mapped)).unwrap();
+    let told = operations(&document);
+    let find = |method: &str, path: &str| told.iter().find(|(its, at, _)| its == method && at == path);
+    assert!(find("GET", "/rerank").is_none() && find("GET", "/old/{rest}").is_some());
+    let (_, _, rerank) = find("POST", "/rerank").unwrap();
+    assert_eq!(rerank["summary"], "Invoke `demo/reranker`");
+    for (status, answer) in rerank["responses"].as_object().unwrap().iter().filter(|(status, _)| *status != "2XX") {
+        let content = answer["content"].as_object().unwrap();
+        assert_eq!(content["application/json"]["schema"]["$ref"], "#/components/schemas/TeiError", "{status}");
+        assert!(!content.contains_key("application/problem+json"), "{status}");
+    }
+    let (_, _, other) = find("POST", "/old/{rest}").unwrap();
+    let rest: Vec<_> = other["parameters"].as_array().unwrap().iter().filter(|it| it["in"] == "path").collect();
+    assert_eq!(rest.len(), 1);
+    is_whole("data with routes", &document);
+    assert_eq!(data(&Mapped::default()), DATA.as_bytes());
 }
