@@ -1,31 +1,32 @@
-//! The reranker: sorts documents by how well they answer a query.
+//! The reranker: sorts documents by how well they answer a query, in the language of whoever asks.
 //!
 //! `POST {"query", "documents": [string or {"text"}], "top_n"?, "return_documents"?}` is
 //! answered with `{"results": [{"index", "relevance_score", "document"?}], "model",
-//! "usage": {"tokens"}}`, best first; the shape that rerank clients know, so what else they
-//! send (`model`, say) is ignored.
+//! "usage": {"tokens"}}`, best first. At `/rerank`, `/v1/rerank` and `/v2/rerank` it speaks as
+//! Text Embeddings Inference, vLLM, Cohere and Jina do: `docs/reranker.md` has the table.
 //!
-//! Owns the order of things: read, encode, ask, answer. Refuses to know what a right
-//! question is (`question`) and how documents are scored (`ranking`), so that both are plain
-//! functions with native tests.
+//! Owns the order of things: read, encode, ask, answer. Refuses to know which service's client
+//! asks (`dialect`), what a right question is (`question`), how documents are scored (`ranking`)
+//! and how answers look (`answer`), so that these are plain functions with native tests.
 #![forbid(unsafe_code)]
 
+mod answer;
+mod dialect;
 mod question;
 mod ranking;
 
 use tenon_sdk::text::{Encoding, Input, Options, encode};
 use tenon_sdk::{
-    Failure, HostCall, Inference, Outputs, Postprocessing, Preprocessing, Rejection, Request, Response, Step,
-    Validation, setting,
+    Failure, HostCall, Inference, Outputs, Postprocessing, Preprocessing, Rejection, Request, Rows, Step, Validation,
+    setting,
 };
 
-use question::{Limits, Question};
-use ranking::{Answer, Usage};
+use answer::Told;
+use question::{Limits, Longer, Question};
 
 /// The plugin's name for the model: the key under `[models]` in `function.toml`.
 const ENCODER: &str = "encoder";
 const PAYLOAD_TOO_LARGE: u16 = 413;
-const DEFAULT_MAX_TOKENS: u32 = 256;
 
 /// One invocation.
 #[derive(Debug, Default)]
@@ -48,42 +49,69 @@ impl Preprocessing for Reranker {
             self.validate(request)?;
         }
         let question = self.question.as_ref().expect("validate leaves the question");
-        let encoding = match encode_rows(question) {
+        let encodings = match encode_rows(question) {
             // A request can ask for this much; every other failure is a fault of ours.
             Err(failure) if ["too-large", "memory"].contains(&failure.code.as_str()) => {
                 return Err(failure.into_rejection(PAYLOAD_TOO_LARGE));
             }
             encoded => encoded.or_trap(),
         };
-        let inference = ask(&encoding).or_trap();
-        let lengths = encoding.ids().lengths().unwrap_or_default();
-        self.tokens = lengths.iter().sum();
-        Ok(inference.into())
+        let mut truncated = encodings.iter().flat_map(Encoding::truncated);
+        if let Some(row) = truncated.position(|cut| cut).filter(|_| question.longer != Longer::Cut) {
+            return Err(too_long(question, row));
+        }
+        let lengths = encodings.iter().flat_map(|encoding| encoding.ids().lengths().unwrap_or_default());
+        self.tokens = lengths.sum();
+        let inferences: Vec<Inference> = encodings.iter().map(ask).collect::<Result<_, _>>().or_trap();
+        Ok(inferences.into())
     }
 }
 
 impl Postprocessing for Reranker {
     fn postprocess(&mut self, _: &Request, outputs: Vec<Outputs>) -> Result<Step, Rejection> {
         let question = self.question.take().expect("preprocess leaves the question");
-        let outputs = outputs.first().expect("one inference was asked, so one output came");
-        let vectors = outputs.tensor("embedding").and_then(|tensor| tensor.rows::<f32>()).or_trap();
-        let answer = Answer {
-            results: ranking::rank(&question, &vectors),
-            model: setting("model", ENCODER.to_owned()),
-            usage: Usage { tokens: self.tokens },
-        };
-        Ok(Response::json(200, &answer).or_trap().into())
+        let of = |outputs: &Outputs| outputs.tensor("embedding").and_then(|tensor| tensor.rows::<f32>());
+        let tables: Vec<Rows<f32>> = outputs.iter().map(of).collect::<Result<_, _>>().or_trap();
+        let vectors: Vec<&[f32]> = tables.iter().flat_map(Rows::iter).collect();
+        let ranked = ranking::rank(&question, &vectors);
+        let told = Told { model: &setting("model", ENCODER.to_owned()), tokens: self.tokens };
+        Ok(answer::write(&question, &ranked, &told).or_trap().into())
     }
 }
 
-/// The query's row, then one for each document.
-fn encode_rows(question: &Question) -> Result<Encoding, Failure> {
+/// The query's row, then one for each document: together, or apart where documents are cut shorter.
+fn encode_rows(question: &Question) -> Result<Vec<Encoding>, Failure> {
+    let (of_query, of_document) = question.max_tokens;
+    let single = |text: &String| Input::Single(text.clone());
+    let query = std::iter::once(single(&question.query));
+    let documents = question.documents.iter().map(single);
+    if of_query == of_document {
+        return Ok(vec![cut_at(of_query, &query.chain(documents).collect::<Vec<_>>())?]);
+    }
+    Ok(vec![cut_at(of_query, &query.collect::<Vec<_>>())?, cut_at(of_document, &documents.collect::<Vec<_>>())?])
+}
+
+fn cut_at(tokens: u32, rows: &[Input]) -> Result<Encoding, Failure> {
     let options = Options::new();
-    options.max_length(setting("max_tokens", DEFAULT_MAX_TOKENS));
+    options.max_length(tokens);
     options.truncate("longest-first")?;
-    let texts = std::iter::once(&question.query).chain(&question.documents);
-    let rows: Vec<Input> = texts.map(|text| Input::Single(text.clone())).collect();
-    encode(ENCODER, &rows, &options)
+    encode(ENCODER, rows, &options)
+}
+
+/// Refuses a text that would have to be cut otherwise than the caller wants it: row 0 is the query.
+fn too_long(question: &Question, row: usize) -> Rejection {
+    const CODE: &str = "too-many-tokens";
+    let (of_query, of_document) = question.max_tokens;
+    let (limit, pointer) = match row.checked_sub(1) {
+        None => (of_query, "/query".to_owned()),
+        Some(document) => (of_document, format!("/{}/{document}", question.dialect.texts())),
+    };
+    let why = match question.longer {
+        Longer::CutInFront => "only an end is cut off here, no beginning (`truncation_direction`)",
+        Longer::Cut | Longer::Refused => "`truncate` is false",
+    };
+    let detail = format!("the text has more than {limit} tokens, and {why}");
+    Rejection::new(question.dialect.status(CODE), CODE, detail).at(pointer)
 }
 
 fn ask(encoding: &Encoding) -> Result<Inference, Failure> {

@@ -1,41 +1,17 @@
 //! Scores and their order.
 //!
-//! Owns cosine and the answer's shape. Refuses to know where vectors come from.
+//! Owns cosine and what is made of it. Refuses to know where vectors come from and how an answer
+//! is written.
 
 use std::cmp::Ordering;
 
-use serde::Serialize;
-use tenon_sdk::Rows;
-
 use crate::question::Question;
 
-/// The answer to the caller.
-#[derive(Debug, Serialize)]
-pub(crate) struct Answer {
-    pub(crate) results: Vec<Ranked>,
-    pub(crate) model: String,
-    pub(crate) usage: Usage,
-}
-
-/// What the question cost.
-#[derive(Debug, Serialize)]
-pub(crate) struct Usage {
-    pub(crate) tokens: u64,
-}
-
 /// One document's place in the order.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Ranked {
     pub(crate) index: usize,
-    pub(crate) relevance_score: f32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) document: Option<Document>,
-}
-
-/// A document as it is given back, whatever the shape in which it came.
-#[derive(Debug, PartialEq, Serialize)]
-pub(crate) struct Document {
-    pub(crate) text: String,
+    pub(crate) score: f32,
 }
 
 /// The best documents first; equal ones in the caller's order. `vectors` has the query's row,
@@ -43,27 +19,30 @@ pub(crate) struct Document {
 ///
 /// Panics, which traps, if the model did not give one finite vector for each text: to answer
 /// anyway would be to make up an order.
-pub(crate) fn rank(question: &Question, vectors: &Rows<f32>) -> Vec<Ranked> {
+pub(crate) fn rank(question: &Question, vectors: &[&[f32]]) -> Vec<Ranked> {
     let asked = question.documents.len() + 1;
     assert_eq!(vectors.len(), asked, "the model gave {} vectors for {asked} texts", vectors.len());
-    let mut rows = vectors.iter();
-    let query = rows.next().unwrap_or_default();
-    let mut scores: Vec<(usize, f32)> = rows.map(|document| cosine(query, document)).enumerate().collect();
-    let odd = scores.iter().find(|(_, score)| !score.is_finite());
+    let (query, documents) = vectors.split_first().expect("there is one more than there are documents");
+    let scored = documents.iter().map(|document| cosine(query, document)).enumerate();
+    let mut ranked: Vec<Ranked> = scored.map(|(index, score)| Ranked { index, score }).collect();
+    let odd = ranked.iter().find(|ranked| !ranked.score.is_finite());
     assert!(odd.is_none(), "the model gave a vector that is not finite: {odd:?}");
-    scores.sort_by(best_first);
-    scores.truncate(question.top_n);
-    scores.into_iter().map(|(index, score)| ranked(question, index, score)).collect()
+    ranked.sort_by(best_first);
+    ranked.truncate(question.top_n);
+    if question.normalized {
+        ranked.iter_mut().for_each(|ranked| ranked.score = normalized(ranked.score));
+    }
+    ranked
 }
 
-fn best_first(left: &(usize, f32), right: &(usize, f32)) -> Ordering {
-    right.1.total_cmp(&left.1).then(left.0.cmp(&right.0))
+fn best_first(left: &Ranked, right: &Ranked) -> Ordering {
+    right.score.total_cmp(&left.score).then(left.index.cmp(&right.index))
 }
 
-fn ranked(question: &Question, index: usize, relevance_score: f32) -> Ranked {
-    let wanted = question.return_documents;
-    let document = wanted.then(|| Document { text: question.documents[index].clone() });
-    Ranked { index, relevance_score, document }
+/// A cosine as 0 to 1. It keeps the order, and is no probability: an encoder's cosines of
+/// unrelated texts are near 0, which becomes 0.5.
+fn normalized(cosine: f32) -> f32 {
+    (1.0 + cosine) / 2.0
 }
 
 /// The cosine of two vectors, -1 to 1; 0 if one of them has no direction.
@@ -80,42 +59,58 @@ fn cosine(left: &[f32], right: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tenon_sdk::Tensor;
+    use crate::{dialect::Dialect, question::Longer};
 
-    fn question(documents: usize, top_n: usize, return_documents: bool) -> Question {
-        let documents = (0..documents).map(|index| format!("document {index}")).collect();
-        Question { query: "q".to_owned(), documents, top_n, return_documents }
+    fn question(documents: usize, top_n: usize, normalized: bool) -> Question {
+        Question {
+            dialect: Dialect::Own,
+            id: String::new(),
+            query: "q".to_owned(),
+            documents: (0..documents).map(|index| format!("document {index}")).collect(),
+            given: None,
+            top_n,
+            return_documents: false,
+            normalized,
+            max_tokens: (256, 256),
+            longer: Longer::Cut,
+        }
     }
 
-    fn vectors(rows: &[[f32; 2]]) -> Rows<f32> {
-        Tensor::fixed(&[rows.len() as u64, 2], rows.as_flattened()).unwrap().rows().unwrap()
+    fn ranked(question: &Question, vectors: &[[f32; 2]]) -> Vec<(usize, f32)> {
+        let vectors: Vec<&[f32]> = vectors.iter().map(|vector| &vector[..]).collect();
+        rank(question, &vectors).into_iter().map(|ranked| (ranked.index, ranked.score)).collect()
     }
 
     #[test]
     fn the_best_come_first_and_equal_ones_in_order() {
-        let vectors = vectors(&[[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]]);
-        let ranked = rank(&question(5, 5, false), &vectors);
-        let order: Vec<(usize, f32)> = ranked.iter().map(|r| (r.index, r.relevance_score)).collect();
-        assert_eq!(order, [(1, 1.0), (3, 1.0), (0, 0.0), (4, 0.0), (2, -1.0)]);
+        let vectors = [[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, 0.0]];
+        let raw = ranked(&question(5, 5, false), &vectors);
+        assert_eq!(raw, [(1, 1.0), (3, 1.0), (0, 0.0), (4, 0.0), (2, -1.0)]);
+        let normalized = ranked(&question(5, 5, true), &vectors);
+        assert_eq!(normalized, [(1, 1.0), (3, 1.0), (0, 0.5), (4, 0.5), (2, 0.0)]);
     }
 
     #[test]
-    fn only_so_many_and_with_their_texts() {
-        let ranked = rank(&question(2, 1, true), &vectors(&[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]));
-        let text = "document 1".to_owned();
-        let relevance_score = std::f32::consts::FRAC_1_SQRT_2;
-        assert_eq!(ranked, [Ranked { index: 1, relevance_score, document: Some(Document { text }) }]);
+    fn only_so_many() {
+        let best = ranked(&question(2, 1, false), &[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]);
+        assert_eq!(best, [(1, std::f32::consts::FRAC_1_SQRT_2)]);
     }
 
     #[test]
     #[should_panic(expected = "not finite")]
     fn an_order_is_never_made_up() {
-        rank(&question(1, 1, false), &vectors(&[[1.0, 0.0], [f32::NAN, 1.0]]));
+        ranked(&question(1, 1, true), &[[1.0, 0.0], [f32::NAN, 1.0]]);
+    }
+
+    #[test]
+    #[should_panic(expected = "not finite")]
+    fn nor_of_a_query_without_end() {
+        ranked(&question(1, 1, false), &[[f32::INFINITY, 0.0], [0.5, 1.0]]);
     }
 
     #[test]
     #[should_panic(expected = "the model gave 2 vectors for 3 texts")]
     fn every_text_has_a_vector() {
-        rank(&question(2, 2, false), &vectors(&[[1.0, 0.0], [0.0, 1.0]]));
+        ranked(&question(2, 2, false), &[[1.0, 0.0], [0.0, 1.0]]);
     }
 }
