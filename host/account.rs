@@ -39,6 +39,8 @@ pub enum Kind {
     Tensors,
     /// What guests gave to the tokenizer, what it works with, and what it gave.
     Text,
+    /// Pixels, and what decoders, filters and encoders work with.
+    Images,
     /// What models gave.
     Outputs,
     /// Answers and refusals, until they are sent.
@@ -51,11 +53,12 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Guest,
         Self::Request,
         Self::Tensors,
         Self::Text,
+        Self::Images,
         Self::Outputs,
         Self::Response,
         Self::Handles,
@@ -64,7 +67,7 @@ impl Kind {
 
     /// The name as a label's value.
     pub fn name(self) -> &'static str {
-        ["guest", "request", "tensors", "text", "outputs", "response", "handles", "log"][self as usize]
+        ["guest", "request", "tensors", "text", "images", "outputs", "response", "handles", "log"][self as usize]
     }
 }
 

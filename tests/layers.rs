@@ -47,7 +47,7 @@ const COMPOSERS: [&str; 7] =
     ["boot.rs", "boot/ending.rs", "boot/listen.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 33] = [
+const CRATES: [(&str, &[&str]); 40] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
@@ -66,6 +66,13 @@ const CRATES: [(&str, &[&str]); 33] = [
     ("wasmtime", &["host/sandbox/"]),
     ("wasmtime_wasi", &["host/sandbox/"]),
     ("tokenizers", &["host/sandbox/tokenizer.rs", "host/sandbox/host_calls/"]),
+    ("image", &["host/sandbox/host_calls/images/", "training/"]),
+    ("png", &["host/sandbox/host_calls/images/", "training/"]),
+    ("zune_jpeg", &["host/sandbox/host_calls/images/"]),
+    ("fast_image_resize", &["host/sandbox/host_calls/images/"]),
+    ("tiny_skia", &["host/sandbox/host_calls/images/"]),
+    ("noto_sans_mono_bitmap", &["host/sandbox/host_calls/images/"]),
+    ("half", &["host/sandbox/host_calls/images/"]),
     ("tch", &["host/engine/torch/", "training/"]),
     ("nvml_wrapper", &["host/engine/torch/nvml.rs"]),
     ("prometheus", &["host/telemetry/"]),

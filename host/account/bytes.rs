@@ -46,6 +46,11 @@ impl ChargedBytes {
         Ok(())
     }
 
+    /// Takes back what was added beyond `length`; its room stays.
+    pub fn truncate(&mut self, length: usize) {
+        self.bytes.truncate(length);
+    }
+
     /// How many bytes there are.
     pub fn len(&self) -> usize {
         self.bytes.len()

@@ -134,6 +134,7 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     tensors::add_to_linker(&mut linker)?;
     let guest: fn(&mut Guest) -> &mut Guest = |guest| guest;
     bindings::text::add_to_linker::<_, HasSelf<_>>(&mut linker, guest)?;
+    bindings::images::add_to_linker::<_, HasSelf<_>>(&mut linker, guest)?;
     bindings::logging::add_to_linker::<_, HasSelf<_>>(&mut linker, guest)?;
     bindings::config::add_to_linker::<_, HasSelf<_>>(&mut linker, guest)?;
     bindings::steps::add_to_linker::<_, HasSelf<_>>(&mut linker, guest)?;

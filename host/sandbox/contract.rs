@@ -5,7 +5,7 @@
 //! against `wit/`, one of the host's holds the two verdicts against each other.
 
 /// The contract's version, as exports and imports are named.
-pub(crate) const VERSION: &str = "1.0.0-rc.1";
+pub(crate) const VERSION: &str = "1.0.0-rc.2";
 /// The contract's package.
 pub(crate) const PACKAGE: &str = "tenon:plugin/";
 /// What begins like this is the contract's, also where the contract does not know it.
@@ -20,8 +20,8 @@ pub(crate) const STAGES: [(&str, &str); 4] = [
 ];
 
 /// Interfaces of the contract that this host links.
-pub(crate) const OFFERED: [&str; 9] =
-    ["types", "request", "response", "tensors", "text", "logging", "config", "steps", "policies"];
+pub(crate) const OFFERED: [&str; 10] =
+    ["types", "request", "response", "tensors", "text", "images", "logging", "config", "steps", "policies"];
 
 /// Versions of WASI that are linked: any of 0.2, as its packages promise.
 const WASI_VERSION: &str = "0.2.";

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{
     host_calls::{
+        images::{Fit, Image, Pen},
         policies::CachePolicy,
         request::Handle,
         response, steps,
@@ -53,6 +54,12 @@ fn clear(behind: &mut (dyn Any + Send), account: &Arc<Account>) -> bool {
     } else if let Some(encoding) = behind.downcast_mut::<Encoding>() {
         let Some(empty) = empty() else { return false };
         encoding.clear(&empty, account);
+    } else if let Some(image) = behind.downcast_mut::<Image>() {
+        image.clear(account);
+    } else if let Some(fit) = behind.downcast_mut::<Fit>() {
+        fit.clear(account);
+    } else if let Some(pen) = behind.downcast_mut::<Pen>() {
+        pen.clear(account);
     } else if let Some(policy) = behind.downcast_mut::<CachePolicy>() {
         policy.clear(account);
     } else {

@@ -59,6 +59,10 @@ pub struct Config {
     pub max_text_bytes: u64,
     /// The most texts that one call of `text.encode` takes.
     pub max_texts: u64,
+    /// The largest file that `images` decodes, in bytes.
+    pub max_image_bytes: u64,
+    /// The most pixels of an image.
+    pub max_image_pixels: u64,
     /// The largest component, in bytes.
     pub max_component_bytes: u64,
     /// Log lines that one invocation may write.
@@ -78,6 +82,8 @@ impl Default for Config {
             max_handles: 4096,
             max_text_bytes: 1 << 20,
             max_texts: 4096,
+            max_image_bytes: 64 << 20,
+            max_image_pixels: 50_000_000,
             max_component_bytes: 64 << 20,
             max_log_lines: 256,
             max_log_line_bytes: 8 << 10,

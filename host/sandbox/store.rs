@@ -53,6 +53,7 @@ pub(super) struct Guest {
     pub(super) log: LogStream,
     pub(super) staging: Arc<dyn Staging>,
     pub(super) text_limits: TextLimits,
+    pub(super) image_limits: ImageLimits,
     /// Made when the guest first asks: most never do, and seeding its random numbers costs more than a host call.
     wasi: Option<WasiCtx>,
 }
@@ -64,6 +65,13 @@ pub(super) struct TextLimits {
     pub(super) texts: u64,
 }
 
+/// Limits of `images`, looked at before anything is decoded.
+#[derive(Clone, Copy)]
+pub(super) struct ImageLimits {
+    pub(super) bytes: u64,
+    pub(super) pixels: u64,
+}
+
 impl Guest {
     pub(super) fn new(assignment: Assignment, config: &Config, staging: Arc<dyn Staging>) -> Self {
         let log = LogStream::new(&assignment.invocation, config);
@@ -73,7 +81,8 @@ impl Guest {
         }
         let limits = Limits::new(assignment.invocation.account.clone(), config.max_memory_bytes);
         let text_limits = TextLimits { bytes: config.max_text_bytes, texts: config.max_texts };
-        Self { assignment, table, wasi_table, limits, log, staging, text_limits, wasi: None }
+        let image_limits = ImageLimits { bytes: config.max_image_bytes, pixels: config.max_image_pixels };
+        Self { assignment, table, wasi_table, limits, log, staging, text_limits, image_limits, wasi: None }
     }
 }
 

@@ -25,9 +25,9 @@ const BREAKAGES: [Breakage; 16] = [
         "evil:host/net",
     ),
     (
-        "next-contract",
-        |folder| component(folder, &fs::read(made("target/wasm32-wasip2/plugin/tenon_detector.wasm")).unwrap()),
-        "tenon:plugin/images",
+        "other-contract",
+        |folder| text(folder, r#"(component (import "tenon:plugin/images@1.0.0-rc.1" (instance)))"#),
+        "tenon:plugin/images@1.0.0-rc.1",
     ),
     ("gone", |folder| fs::remove_file(folder.join("identity.wasm")).unwrap(), "identity.wasm"),
     ("unknown-key", |folder| manifest(folder, "timeout_ms", "timeout"), "did you mean `timeout_ms`"),

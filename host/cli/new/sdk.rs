@@ -10,8 +10,10 @@ macro_rules! files {
 pub(super) const FILES: &[(&str, &str)] = files![
     "Cargo.toml",
     "src/bindings.rs",
+    "src/images.rs",
     "src/json.rs",
     "src/lib.rs",
+    "src/native/fit.rs",
     "src/native/http.rs",
     "src/native/images.rs",
     "src/native/mod.rs",

@@ -1,10 +1,11 @@
-//! What a guest may call, one file per WIT interface. Each call checks its arguments, charges what it will hold, and
+//! What a guest may call, one file (or folder) per WIT interface. Each call checks its arguments, charges what it will hold, and
 //! answers a `failure` with a code of `wit/` where the guest can do something about it.
 
 #![allow(unreachable_pub, reason = "what stands behind a guest's handle is re-exported by the generated bindings")]
 
 pub(super) mod config;
 pub(super) mod headers;
+pub(super) mod images;
 pub(super) mod logging;
 pub(super) mod policies;
 pub(super) mod request;

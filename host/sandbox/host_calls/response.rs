@@ -28,6 +28,11 @@ impl Draft {
         self.body = None;
     }
 
+    /// The body, to write more of it.
+    pub(in crate::sandbox) fn body_mut(&mut self) -> Option<&mut ChargedBytes> {
+        self.body.as_mut()
+    }
+
     /// The answer, or what about it breaks the contract.
     pub(in crate::sandbox) fn finish(self) -> std::result::Result<Response, String> {
         let Self { status, content_type, headers, body } = self;

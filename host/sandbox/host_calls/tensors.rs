@@ -58,6 +58,31 @@ impl Tensor {
         (Shared { datatype: self.datatype, layout: self.layout.clone(), bytes }, self.charge.clone())
     }
 
+    /// The type of the elements.
+    pub(in crate::sandbox) fn datatype(&self) -> Datatype {
+        self.datatype
+    }
+
+    /// A row to be written, if its shape is `shape`.
+    pub(in crate::sandbox) fn row_mut(&mut self, row: u64, shape: &[u64]) -> Outcome<&mut [u8]> {
+        if self.layout.lengths().is_some() || self.layout.row_shape() != shape {
+            let found = self.layout.row_shape();
+            return Err(failure(
+                "invalid-shape",
+                format!("a row has to be {shape:?}, those of the tensor are {found:?}"),
+            ));
+        }
+        if row >= self.layout.rows() as u64 {
+            let detail = format!("row {row} lies outside the tensor's {} rows", self.layout.rows());
+            return Err(failure("out-of-bounds", detail));
+        }
+        let range = self.layout.row_range(row as usize, self.datatype);
+        match &mut self.content {
+            Content::Staged(buffer) => Ok(&mut buffer[range]),
+            Content::Sealed(_) => Err(sealed()),
+        }
+    }
+
     fn bytes(&self) -> &[u8] {
         match &self.content {
             Content::Staged(buffer) => buffer,
@@ -149,7 +174,7 @@ fn create(store: &mut Store<'_>, datatype: &str, layout: Outcome<Layout>) -> Res
 /// The list borrows the store, so the buffer leaves the table while it is filled.
 fn write(store: &mut Store<'_>, this: &Resource<Tensor>, offset: u64, data: &WasmList<u8>) -> Result<Outcome<()>> {
     let Content::Staged(staged) = &mut store.data_mut().table.get_mut(this)?.content else {
-        return Ok(Err(failure("sealed", "a tensor that an inference or the host shares cannot be written")));
+        return Ok(Err(sealed()));
     };
     let mut buffer = std::mem::replace(staged, Buffer::new([]));
     let source = data.as_le_slice(&*store);
@@ -164,6 +189,10 @@ fn write(store: &mut Store<'_>, this: &Resource<Tensor>, offset: u64, data: &Was
     };
     store.data_mut().table.get_mut(this)?.content = Content::Staged(buffer);
     Ok(written)
+}
+
+fn sealed() -> Failure {
+    failure("sealed", "a tensor that an inference or the host shares cannot be written")
 }
 
 /// Sealed tensors are read with one copy, into the guest; one that is still written to needs a second.

@@ -25,9 +25,7 @@ pub mod host {
     pub use super::imports::tenon::plugin::steps::{Inference, Outputs};
     pub use super::imports::tenon::plugin::tensors::Tensor;
     pub use super::imports::tenon::plugin::types::Failure;
-    pub use super::imports::tenon::plugin::{config, logging, text};
-    #[cfg(feature = "images")]
-    pub use super::next::tenon::plugin::images;
+    pub use super::imports::tenon::plugin::{config, images, logging, text};
 }
 
 /// The type that the generated export functions call.
@@ -41,15 +39,16 @@ macro_rules! bind {
                 path: "wit",
                 world: $world,
                 with: {
-                    "tenon:plugin/types@1.0.0-rc.1": crate::bindings::imports::tenon::plugin::types,
-                    "tenon:plugin/request@1.0.0-rc.1": crate::bindings::imports::tenon::plugin::request,
-                    "tenon:plugin/response@1.0.0-rc.1": crate::bindings::imports::tenon::plugin::response,
-                    "tenon:plugin/tensors@1.0.0-rc.1": crate::bindings::imports::tenon::plugin::tensors,
-                    "tenon:plugin/text@1.0.0-rc.1": crate::bindings::imports::tenon::plugin::text,
-                    "tenon:plugin/logging@1.0.0-rc.1": crate::bindings::imports::tenon::plugin::logging,
-                    "tenon:plugin/config@1.0.0-rc.1": crate::bindings::imports::tenon::plugin::config,
-                    "tenon:plugin/steps@1.0.0-rc.1": crate::bindings::imports::tenon::plugin::steps,
-                    "tenon:plugin/policies@1.0.0-rc.1": crate::bindings::imports::tenon::plugin::policies,
+                    "tenon:plugin/types@1.0.0-rc.2": crate::bindings::imports::tenon::plugin::types,
+                    "tenon:plugin/request@1.0.0-rc.2": crate::bindings::imports::tenon::plugin::request,
+                    "tenon:plugin/response@1.0.0-rc.2": crate::bindings::imports::tenon::plugin::response,
+                    "tenon:plugin/tensors@1.0.0-rc.2": crate::bindings::imports::tenon::plugin::tensors,
+                    "tenon:plugin/text@1.0.0-rc.2": crate::bindings::imports::tenon::plugin::text,
+                    "tenon:plugin/images@1.0.0-rc.2": crate::bindings::imports::tenon::plugin::images,
+                    "tenon:plugin/logging@1.0.0-rc.2": crate::bindings::imports::tenon::plugin::logging,
+                    "tenon:plugin/config@1.0.0-rc.2": crate::bindings::imports::tenon::plugin::config,
+                    "tenon:plugin/steps@1.0.0-rc.2": crate::bindings::imports::tenon::plugin::steps,
+                    "tenon:plugin/policies@1.0.0-rc.2": crate::bindings::imports::tenon::plugin::policies,
                 },
                 generate_all,
                 pub_export_macro: true,
@@ -57,9 +56,6 @@ macro_rules! bind {
         }
     };
 }
-
-#[cfg(feature = "images")]
-bind!(next, "imports-next");
 
 macro_rules! stage {
     ($module:ident, $world:literal, $trait:ident, $function:ident($($argument:ident: $type:ty),*) -> $result:ty, $lower:expr) => {

@@ -76,6 +76,7 @@ use bindings::host;
 #[cfg(not(target_arch = "wasm32"))]
 use native as host;
 
+pub mod images;
 pub mod json;
 mod refusal;
 mod response;
@@ -85,8 +86,6 @@ pub mod stage;
 mod step;
 mod tensor;
 
-#[cfg(feature = "images")]
-pub use host::images;
 pub use host::{CachePolicy, Failure, Outputs, Request, Response, Tensor};
 pub use host::{config, logging, text};
 pub use refusal::{Content, HostCall, Rejection};

@@ -5,8 +5,8 @@
 //! a stand-in tokenizer. Refuses to be a host: no limits, no models, no steps taken. Compiling
 //! a plugin for both targets keeps the two in step.
 
+mod fit;
 mod http;
-#[cfg(feature = "images")]
 pub mod images;
 mod policy;
 mod steps;

@@ -1,0 +1,140 @@
+//! PNG by `png`, some rows at a time. All kinds become 8 bits and lose their transparency on the way, so that no more
+//! memory is needed than for the picture; only interlaced ones are read as a whole.
+
+use std::io::Cursor;
+
+use png::{BitDepth, ColorType, Decoder, Limits, Reader, Transformations};
+
+use super::{
+    open::{DECODER_BYTES, Unreadable, over_white, unreadable},
+    picture,
+};
+
+/// What metadata and a row may take in the decoder.
+const MAX_DECODER_BYTES: usize = 64 << 20;
+/// Pixels that are decoded in one step: about a millisecond.
+const STEP_PIXELS: usize = 100_000;
+/// Rows in memory while one is undone by the one above it: two of the decoder's, ours, and the window of the compression.
+const ROWS: u64 = 4;
+
+/// A PNG of which the head has been read.
+pub(super) struct Png<'a> {
+    reader: Reader<Cursor<&'a [u8]>>,
+    row: Vec<u8>,
+    kind: Kind,
+    /// Rows that are decoded.
+    done: usize,
+}
+
+/// How pixels come out of the decoder.
+#[derive(Clone, Copy)]
+struct Kind {
+    grey: bool,
+    alpha: bool,
+    wide: bool,
+}
+
+impl Kind {
+    /// Bytes of one pixel.
+    fn bytes(self) -> usize {
+        let channels = if self.grey { 1 } else { 3 } + usize::from(self.alpha);
+        channels << usize::from(self.wide)
+    }
+}
+
+impl<'a> Png<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Unreadable> {
+        let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MAX_DECODER_BYTES });
+        decoder.set_ignore_text_chunk(true);
+        decoder.set_ignore_iccp_chunk(true);
+        decoder.set_transformations(Transformations::EXPAND);
+        let reader = decoder.read_info().map_err(unreadable)?;
+        let (colours, depth) = reader.output_color_type();
+        let kind = Kind {
+            grey: matches!(colours, ColorType::Grayscale | ColorType::GrayscaleAlpha),
+            alpha: matches!(colours, ColorType::GrayscaleAlpha | ColorType::Rgba),
+            wide: depth == BitDepth::Sixteen,
+        };
+        Ok(Self { reader, row: Vec::new(), kind, done: 0 })
+    }
+
+    pub(super) fn size(&self) -> (u32, u32) {
+        self.reader.info().size()
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        if self.kind.grey { 1 } else { 3 }
+    }
+
+    pub(super) fn working_bytes(&self) -> u64 {
+        let (width, height) = self.size();
+        let rows = if self.reader.info().interlaced { u64::from(height) + ROWS } else { ROWS };
+        DECODER_BYTES + picture::bytes(width, 1, self.kind.bytes()).saturating_mul(rows)
+    }
+
+    pub(super) fn exif(&self) -> Option<&[u8]> {
+        self.reader.info().exif_metadata.as_deref()
+    }
+
+    /// Decodes some rows; true when all are there.
+    pub(super) fn step(&mut self, pixels: &mut [u8]) -> Result<bool, Unreadable> {
+        let (width, height) = self.size();
+        let (width, height) = (width as usize, height as usize);
+        if self.reader.info().interlaced {
+            let mut whole = vec![0; self.reader.output_buffer_size().ok_or(TOO_LARGE)?];
+            self.reader.next_frame(&mut whole).map_err(unreadable)?;
+            self.kind.turn(&whole, pixels);
+            return Ok(true);
+        }
+        self.row.resize(width * self.kind.bytes(), 0);
+        let ours = width * self.channels();
+        let last = (self.done + (STEP_PIXELS / width).max(1)).min(height);
+        for row in self.done..last {
+            self.reader.read_row(&mut self.row).map_err(unreadable)?.ok_or(CUT_OFF)?;
+            self.kind.turn(&self.row, &mut pixels[row * ours..][..ours]);
+        }
+        self.done = last;
+        if last < height {
+            return Ok(false);
+        }
+        // Asks for what comes behind the last row: the end of the compressed stream, with its checksum.
+        self.reader.read_row(&mut self.row).map_err(unreadable)?;
+        Ok(true)
+    }
+}
+
+const TOO_LARGE: Unreadable = Unreadable(std::borrow::Cow::Borrowed("the PNG is larger than memory"));
+const CUT_OFF: Unreadable = Unreadable(std::borrow::Cow::Borrowed("the PNG is cut off"));
+
+impl Kind {
+    /// Pixels as they come from the decoder as ours.
+    fn turn(self, from: &[u8], to: &mut [u8]) {
+        match (self.grey, self.alpha, self.wide) {
+            (_, false, false) => to.copy_from_slice(from),
+            (true, true, false) => each(from, to, |[grey, alpha]: [u8; 2]| [over_white(grey, alpha)]),
+            (false, true, false) => each(from, to, |[red, green, blue, alpha]: [u8; 4]| {
+                [red, green, blue].map(|channel| over_white(channel, alpha))
+            }),
+            (_, false, true) => each(from, to, |value: [u8; 2]| [narrow(value)]),
+            (true, true, true) => each(from, to, |[grey, grey_low, alpha, alpha_low]: [u8; 4]| {
+                [over_white(narrow([grey, grey_low]), narrow([alpha, alpha_low]))]
+            }),
+            (false, true, true) => each(from, to, |pixel: [u8; 8]| {
+                let [red, green, blue, alpha] = [0, 2, 4, 6].map(|at| narrow([pixel[at], pixel[at + 1]]));
+                [red, green, blue].map(|channel| over_white(channel, alpha))
+            }),
+        }
+    }
+}
+
+fn each<const FROM: usize, const TO: usize>(from: &[u8], to: &mut [u8], turn: impl Fn([u8; FROM]) -> [u8; TO]) {
+    for (to, from) in to.as_chunks_mut::<TO>().0.iter_mut().zip(from.as_chunks::<FROM>().0) {
+        *to = turn(*from);
+    }
+}
+
+/// 16 bits as the nearest of 8.
+fn narrow(value: [u8; 2]) -> u8 {
+    let value = u32::from(u16::from_be_bytes(value));
+    ((value * 255 + 32_767) / 65_535) as u8
+}
