@@ -121,7 +121,7 @@ impl Sent {
     /// Rejections: 413 `too-large` or `memory`, 415 `not-an-image`, 422 `invalid-base64` or `invalid-image`.
     pub fn open<P: Picture>(&self, request: &Request, index: usize) -> Result<P, Rejection> {
         match self.images.get(index) {
-            Some(Encoded::Body { offset, length }) => decoded(P::from_body(request, *offset, *length)),
+            Some(Encoded::Body { offset, length }) => judged(P::from_body(request, *offset, *length)),
             Some(Encoded::Base64 { text, pointer }) => open_text(&self.text[text.clone()], pointer),
             Some(Encoded::Escaped { text, pointer }) => open_text(text.as_bytes(), pointer),
             Some(Encoded::Wrong(rejection)) => Err((**rejection).clone()),
@@ -153,7 +153,7 @@ fn open_text<P: Picture>(text: &[u8], pointer: &str) -> Result<P, Rejection> {
     let bytes = BASE64.decode(text.as_ref()).map_err(|error| {
         Rejection::unprocessable("invalid-base64", format!("the image is not base64: {error}")).at(pointer)
     })?;
-    decoded(P::from_bytes(&bytes)).map_err(|rejection| rejection.at(pointer))
+    judged(P::from_bytes(&bytes)).map_err(|rejection| rejection.at(pointer))
 }
 
 /// The base64 itself: without `data:…;base64,` before it and white space in it.
@@ -174,14 +174,15 @@ fn without_label(text: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, Rejection> {
     Ok(text.into())
 }
 
-/// Whose fault it is that an image was not decoded: the caller's, unless the plugin asked for what is not there.
-fn decoded<P>(opened: Result<P, Failure>) -> Result<P, Rejection> {
-    match opened {
+/// Whose fault it is that the host did not do something with an image: the caller's who sent it, if it cannot be read or
+/// wants too much memory; everything else is a fault of the plugin, and traps.
+pub fn judged<T>(outcome: Result<T, Failure>) -> Result<T, Rejection> {
+    match outcome {
         Err(failure) if failure.code == "not-an-image" => Err(failure.into_rejection(UNSUPPORTED_MEDIA_TYPE)),
         Err(failure) if ["too-large", "memory"].contains(&failure.code.as_str()) => {
             Err(failure.into_rejection(PAYLOAD_TOO_LARGE))
         }
-        opened => Ok(opened.or_trap()),
+        outcome => Ok(outcome.or_trap()),
     }
 }
 

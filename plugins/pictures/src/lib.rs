@@ -8,18 +8,18 @@
 
 pub mod body;
 pub mod boxes;
-//pub mod canvas;
+pub mod canvas;
 mod form;
 mod json;
 pub mod overlap;
 pub mod palette;
 pub mod picture;
 pub mod query;
-//pub mod rings;
-//pub mod rle;
-//pub mod runs;
-//mod simplify;
-//pub mod tiles;
+pub mod rings;
+pub mod rle;
+pub mod runs;
+mod simplify;
+pub mod tiles;
 
 pub use body::{Limits, Refused, Sent};
 pub use picture::Picture;
