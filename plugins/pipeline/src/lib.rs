@@ -105,22 +105,26 @@ fn found(outputs: &Outputs, confidence: f32) -> Result<Vec<Found>, Rejection> {
     }
 }
 
-/// Each object as a row: a square around it, with a margin, as the classifier was trained on.
+/// Each object as a row: its box with a margin, stretched to a square, as the classifier was trained.
 fn crops(image: &Image, found: &[Found]) -> Result<Tensor, Rejection> {
-    let (side, margin) = (setting("crop", 64), setting("margin", 0.1_f32));
+    let (side, margin) = (setting("crop", 64), setting("margin", 0.06_f32));
     let tensor = body::judged(Tensor::create("FP32", &[found.len() as u64, 3, u64::from(side), u64::from(side)]))?;
     for (row, found) in (0..).zip(found) {
-        let fit = Fit::part(around(&found.corners, margin), side, side);
+        let fit = Fit::part(around(&found.corners, margin, image.size()), side, side);
         body::judged(image.into_tensor(&tensor, row, &fit))?;
     }
     Ok(tensor)
 }
 
-/// The square around a box, in proportion so that a circle stays one; what lies outside of the image is bars.
-fn around([x1, y1, x2, y2]: &[f32; 4], margin: f32) -> Area {
-    let half = (x2 - x1).max(y2 - y1) * (0.5 + margin);
-    let (x, y) = ((x1 + x2) / 2.0, (y1 + y2) / 2.0);
-    Area::new(x - half, y - half, x + half, y + half)
+/// A box with a margin, cut at the image's edges.
+fn around([x1, y1, x2, y2]: &[f32; 4], margin: f32, (width, height): (u32, u32)) -> Area {
+    let (across, down) = ((x2 - x1) * margin, (y2 - y1) * margin);
+    Area::new(
+        (x1 - across).max(0.0),
+        (y1 - down).max(0.0),
+        (x2 + across).min(width as f32),
+        (y2 + down).min(height as f32),
+    )
 }
 
 fn names() -> Vec<String> {
