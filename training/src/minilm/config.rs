@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 /// The part of `config.json` that decides what is computed; other keys concern training or other libraries.
 #[derive(Deserialize)]
-pub(super) struct Config {
+pub(crate) struct Config {
     architectures: Vec<String>,
     model_type: String,
     hidden_act: String,
@@ -17,13 +17,13 @@ pub(super) struct Config {
     pub(super) num_hidden_layers: i64,
     pub(super) max_position_embeddings: i64,
     pub(super) type_vocab_size: i64,
-    pub(super) vocab_size: i64,
+    pub(crate) vocab_size: i64,
     pub(super) layer_norm_eps: f64,
 }
 
 impl Config {
     /// Reads and checks `config.json`; the error names the key that differs.
-    pub(super) fn parse(text: &[u8]) -> anyhow::Result<Self> {
+    pub(crate) fn parse(text: &[u8]) -> anyhow::Result<Self> {
         let config: Self = serde_json::from_slice(text)?;
         config.check()?;
         Ok(config)

@@ -1,4 +1,5 @@
-//! The encoder's mathematics: token ids in, one unit vector for each row out. Knows nothing of files but the weights.
+//! The encoder's mathematics: token ids in, one unit vector for each row out, or all hidden states for whoever puts another
+//! head on it. Knows nothing of files but the weights.
 //! Written so that no shape passes through a Rust integer: see `export::Forward`.
 
 use std::{collections::HashMap, path::Path};
@@ -44,7 +45,7 @@ struct Layer {
 }
 
 /// The weights, in the order of their use.
-pub(super) struct Encoder {
+pub(crate) struct Encoder {
     words: Tensor,
     positions: Tensor,
     types: Tensor,
@@ -96,7 +97,7 @@ impl Weights {
 
 impl Encoder {
     /// Reads the weights and checks every shape, so that computing cannot fail later for want of one.
-    pub(super) fn load(file: &Path, config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn load(file: &Path, config: &Config) -> anyhow::Result<Self> {
         let tensors = Tensor::read_safetensors(file).with_context(|| format!("reading {}", file.display()))?;
         let mut weights = Weights { tensors: tensors.into_iter().collect() };
         Self::build(&mut weights, config).with_context(|| format!("{}", file.display()))
@@ -120,17 +121,25 @@ impl Encoder {
 
     /// `[ids, mask, type ids]`, each `[rows, seq]`, to `[embedding]`, `[rows, width]`.
     pub(super) fn forward(&self, inputs: &[Tensor]) -> Result<Vec<Tensor>, TchError> {
+        let (mut hidden, mask) = self.hidden(inputs)?;
+        let last = hidden.pop().expect("the embedding at least");
+        Ok(vec![pool(&last, &mask)?])
+    }
+
+    /// Of the same inputs: the embedding and what each layer made of it, `[rows, seq, width]` each; and the mask as numbers.
+    pub(crate) fn hidden(&self, inputs: &[Tensor]) -> Result<(Vec<Tensor>, Tensor), TchError> {
         let [ids, mask, types] = inputs else {
             return Err(TchError::Convert(format!("3 inputs expected, {} given", inputs.len())));
         };
         let mask = mask.f_to_dtype(Kind::Float, false, false)?;
         // [rows, 1, 1, seq]: 0 where there is a token, very negative where there is padding.
         let bias = mask.f_rsub_scalar(1.0)?.f_mul_scalar(MASKED)?.f_unsqueeze(1)?.f_unsqueeze(1)?;
-        let mut hidden = self.embed(ids, types)?;
+        let mut hidden = vec![self.embed(ids, types)?];
         for layer in &self.layers {
-            hidden = self.layer(layer, &hidden, &bias)?;
+            let next = self.layer(layer, &hidden[hidden.len() - 1], &bias)?;
+            hidden.push(next);
         }
-        Ok(vec![pool(&hidden, &mask)?])
+        Ok((hidden, mask))
     }
 
     fn embed(&self, ids: &Tensor, types: &Tensor) -> Result<Tensor, TchError> {

@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{export, folder, folder::Folder};
 use config::Config;
-use encoder::Encoder;
+pub(crate) use encoder::Encoder;
 
 const NAME: &str = "minilm";
 const MANIFEST: &str = include_str!("model.toml");
@@ -24,14 +24,15 @@ const SOURCE: [&str; 5] = [
     include_str!("../export.rs"),
     include_str!("../program.rs"),
 ];
+/// Ids are below it: what `config` checks and model.toml promises.
+pub(crate) const VOCABULARY: i64 = 30522;
 /// Rows and tokens of the example that is traced, then of those that are only compared.
 const SHAPES: [(i64, i64); 5] = [(2, 7), (1, 1), (1, 5), (3, 64), (8, 200)];
 
 /// Writes `minilm` into the model repository `to`, unless it is there already.
 pub(crate) fn export(weights: &Path, to: &Path, out: &mut impl Write) -> anyhow::Result<()> {
     let file = weights.join("model.safetensors");
-    let hint = || format!("no weights in {}: run `python3 setup/minilm.py`", weights.display());
-    ensure!(file.is_file(), hint());
+    ensure!(file.is_file(), "no weights in {}: run `python3 setup/minilm.py`", weights.display());
     let config_text = folder::read(&weights.join("config.json"))?;
     let tokenizer_text = folder::read(&weights.join("tokenizer.json"))?;
     let mut parts = vec![&config_text[..], &tokenizer_text[..], MANIFEST.as_bytes()];
@@ -45,12 +46,11 @@ pub(crate) fn export(weights: &Path, to: &Path, out: &mut impl Write) -> anyhow:
         writeln!(out, "model {NAME}: up to date in {}", place.home().display())?;
         return Ok(());
     }
-    let config = Config::parse(&config_text).with_context(|| format!("{}/config.json", weights.display()))?;
     let tokenizer =
         tokenizer_without_padding(&tokenizer_text).with_context(|| format!("{}/tokenizer.json", weights.display()))?;
-    let encoder = Encoder::load(&file, &config)?;
+    let encoder = load(weights)?;
     let forward = |inputs: &[Tensor]| encoder.forward(inputs);
-    let examples: Vec<_> = SHAPES.iter().map(|&(rows, seq)| example(rows, seq, config.vocab_size)).collect();
+    let examples: Vec<_> = SHAPES.iter().map(|&(rows, seq)| example(rows, seq, VOCABULARY)).collect();
     let mut largest = 0.0;
     place.write(&recipe, MANIFEST, &[("tokenizer.json", tokenizer)], |file| {
         export::save(NAME, &forward, &examples[0], file)?;
@@ -66,8 +66,17 @@ pub(crate) fn export(weights: &Path, to: &Path, out: &mut impl Write) -> anyhow:
     Ok(())
 }
 
+/// The encoder in the folder `weights`, for models with another head.
+pub(crate) fn load(weights: &Path) -> anyhow::Result<Encoder> {
+    let file = weights.join("model.safetensors");
+    ensure!(file.is_file(), "no weights in {}: run `python3 setup/minilm.py`", weights.display());
+    let config = Config::parse(&folder::read(&weights.join("config.json"))?)
+        .with_context(|| format!("{}/config.json", weights.display()))?;
+    Encoder::load(&file, &config)
+}
+
 /// Only the engine pads and only the plugin decides on truncation, so the tokenizer file must do neither by itself.
-fn tokenizer_without_padding(text: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn tokenizer_without_padding(text: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut tokenizer: Value = serde_json::from_slice(text).context("not JSON")?;
     let sections = tokenizer.as_object_mut().context("not a JSON object")?;
     ensure!(sections.contains_key("model"), "has no \"model\": not a tokenizer file");
@@ -78,7 +87,7 @@ fn tokenizer_without_padding(text: &[u8]) -> anyhow::Result<Vec<u8>> {
 }
 
 /// Deterministic ids; every second row is half padding, so that the mask counts.
-fn example(rows: i64, seq: i64, vocabulary: i64) -> Vec<Tensor> {
+pub(crate) fn example(rows: i64, seq: i64, vocabulary: i64) -> Vec<Tensor> {
     /// Some odd number, so that neighbouring ids differ much.
     const STRIDE: i64 = 7919;
     let int64 = (Kind::Int64, Device::Cpu);
