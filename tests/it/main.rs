@@ -63,3 +63,4 @@ mod tls;
 mod tokens;
 mod traces;
 mod traffic;
+mod vision;
