@@ -23,7 +23,7 @@ fn ask(request: &Request, outputs: [Outputs; 2]) -> Value {
     let models: Vec<&str> = inferences.iter().map(|inference| inference.question().model()).collect();
     assert_eq!(models, ["first", "second"]);
     let Ok(Step::Respond(response)) = plugin.postprocess(request, outputs.into()) else { panic!("no answer") };
-    serde_json::from_slice(&response.sent().body).unwrap()
+    serde_json::from_slice(&response.sent().body).expect("JSON")
 }
 
 #[test]

@@ -66,7 +66,7 @@ fn invoke(request: &Request, odd: impl Fn(usize) -> f32) -> Result<Sent, Rejecti
 }
 
 fn answer(request: &Request) -> Value {
-    serde_json::from_slice(&invoke(request, |_| 0.75).unwrap().body).unwrap()
+    serde_json::from_slice(&invoke(request, |_| 0.75).expect("an answer").body).expect("JSON")
 }
 
 #[test]

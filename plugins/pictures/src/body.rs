@@ -174,8 +174,8 @@ fn without_label(text: &[u8]) -> Result<std::borrow::Cow<'_, [u8]>, Rejection> {
     Ok(text.into())
 }
 
-/// Whose fault it is that the host did not do something with an image: the caller's who sent it, if it cannot be read or
-/// wants too much memory; everything else is a fault of the plugin, and traps.
+/// Whose fault it is that the host did not do something with an image: the caller's who sent it, if it cannot be
+/// read or wants too much memory; everything else is a fault of the plugin, and traps.
 pub fn judged<T>(outcome: Result<T, Failure>) -> Result<T, Rejection> {
     match outcome {
         Err(failure) if failure.code == "not-an-image" => Err(failure.into_rejection(UNSUPPORTED_MEDIA_TYPE)),

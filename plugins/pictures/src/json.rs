@@ -204,5 +204,6 @@ impl<'de> Visitor<'de> for Any {
         Ok(Value::Other("an object"))
     }
 
-    other!(visit_bool: bool = "a boolean", visit_i64: i64 = "a number", visit_u64: u64 = "a number", visit_f64: f64 = "a number");
+    other!(visit_bool: bool = "a boolean", visit_i64: i64 = "a number", visit_u64: u64 = "a number");
+    other!(visit_f64: f64 = "a number");
 }

@@ -53,7 +53,8 @@ proptest! {
                 corners.dedup();
                 prop_assert_eq!(corners.len(), ring.len(), "no ring touches itself");
             }
-            let own: Vec<u8> = runs.mask(width as u32, |label| label == number).iter().map(|pixel| pixel / 255).collect();
+            let own = runs.mask(width as u32, |label| label == number);
+            let own: Vec<u8> = own.iter().map(|pixel| pixel / 255).collect();
             prop_assert_eq!(filled(&rings, width, mask.len() / width), own);
         }
     }
@@ -78,10 +79,10 @@ fn blobs(side: usize) -> Vec<u8> {
     ];
     let mut mask = vec![0; side * side];
     for (x, y, radius, value) in disks {
-        for pixel in 0..mask.len() {
+        for (pixel, inside) in mask.iter_mut().enumerate() {
             let (across, down) = ((pixel % side) as f64 - x, (pixel / side) as f64 - y);
             if across.hypot(down) < radius {
-                mask[pixel] = value;
+                *inside = value;
             }
         }
     }

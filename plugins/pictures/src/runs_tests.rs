@@ -43,7 +43,8 @@ proptest! {
         let runs = Runs::find(&mask, width as u32, 1, usize::MAX).unwrap();
         let wanted = flooded(&mask, width);
         for (pixel, wanted) in wanted.iter().enumerate() {
-            let found = runs.at((pixel % width) as i64, (pixel / width) as i64).map(|run| runs.runs[run].label as usize);
+            let found = runs.at((pixel % width) as i64, (pixel / width) as i64);
+            let found = found.map(|run| runs.runs[run].label as usize);
             prop_assert_eq!(found, *wanted, "pixel {}", pixel);
         }
         for (number, region) in runs.regions().iter().enumerate() {

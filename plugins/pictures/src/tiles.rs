@@ -1,7 +1,7 @@
 //! Where tiles lie that cover an image, and how much each counts where several do.
 //!
-//! A pure function of sizes. Tiles are squares of [`SIDE`] pixels of a *canvas*: the image, scaled. They are spread evenly
-//! and overlap; where the canvas is smaller than a tile, the tile juts out to the right and below.
+//! A pure function of sizes. Tiles are squares of [`SIDE`] pixels of a *canvas*: the image, scaled. They are spread
+//! evenly and overlap; where the canvas is smaller than a tile, the tile juts out to the right and below.
 
 use tenon_sdk::images::{Area, Point};
 

@@ -76,7 +76,7 @@ fn invoke(request: &Request) -> Result<(Sent, usize, u64), Rejection> {
 }
 
 fn json(request: &Request) -> Value {
-    serde_json::from_slice(&invoke(request).unwrap().0.body).unwrap()
+    serde_json::from_slice(&invoke(request).expect("an answer").0.body).expect("JSON")
 }
 
 /// How many pixels are on the same side of the threshold, of those that are inside on one of them.
@@ -87,10 +87,10 @@ fn agreement(mask: &[u8], picture: &Picture) -> f64 {
 
 /// The mask of run lengths down the columns.
 fn from_counts(answer: &Value) -> Vec<u8> {
-    let number = |value: &Value| value.as_u64().unwrap() as usize;
+    let number = |value: &Value| value.as_u64().expect("a number") as usize;
     let (height, width) = (number(&answer["mask"]["size"][0]), number(&answer["mask"]["size"][1]));
     let mut mask = vec![0; width * height];
-    let counts = answer["mask"]["counts"].as_array().unwrap().iter().enumerate();
+    let counts = answer["mask"]["counts"].as_array().expect("run lengths").iter().enumerate();
     let pixels = counts.flat_map(|(turn, count)| vec![turn % 2 == 1; number(count)]);
     for (place, _) in pixels.enumerate().filter(|(_, inside)| *inside) {
         mask[place % height * width + place / height] = 255;
