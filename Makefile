@@ -11,7 +11,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Steps print and share one target folder: side by side they would only get in each other's way.
 .NOTPARALLEL:
-.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model build release demo test test-languages bench \
+.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model service-plugins service-models services build release demo test \
+	test-languages bench \
 	lint lint-containers soak clean distclean
 
 BINARIES := target/debug
@@ -22,9 +23,12 @@ TEST_FUNCTIONS := .tenon/test-functions
 TEST_MODELS := .tenon/test-models
 TRAINING := $(BINARIES)/tenon-training
 LINT := .tenon/lint
-TEST_PLUGINS := copy embed empty guarded identity keeper plain probe stamp vectors
-# Compiled to show that the contract fits them; they ask for interfaces that no host links yet.
-NEXT_PLUGINS := detector segmentation tagger
+TEST_PLUGINS := copy easel embed empty guarded identity keeper plain probe stamp vectors
+# The services of examples/, each plugins/<name>; with their models they have a place of their own, so that the demo's host
+# starts with what the demo needs.
+SERVICES := detector detector-guest segmentation pipeline both tagger reranker embeddings
+SERVICE_FUNCTIONS := .tenon/services/functions
+SERVICE_MODELS := .tenon/services/models
 # Passed on: make bench BENCH="empty identity", make soak MINUTES=60, make test-languages LANGUAGES=times,
 # make libtorch LIBTORCH_SET=cuda (or cpu; without it, what this machine can use).
 BENCH ?=
@@ -74,8 +78,6 @@ test-plugins: plugins ## The tests' components, in .tenon/test-functions
 	$(call say,test plugins: $(TEST_PLUGINS) into $(TEST_FUNCTIONS)/test)
 	@$(component) $(call packages,$(addprefix test-,$(TEST_PLUGINS)))
 	$(foreach name,$(TEST_PLUGINS),$(call lay_out,tests/plugins/$(name),test_$(name),$(TEST_FUNCTIONS)/test/$(name),$(name))$(newline))
-	$(call say,plugins of the next contract: $(NEXT_PLUGINS))
-	@$(component) $(call packages,$(addprefix tenon-,$(NEXT_PLUGINS)))
 
 build: libtorch ## tenon-host, tenon and tenon-training
 	$(call say,host and command line into $(BINARIES) (the first time takes several minutes))
@@ -94,17 +96,31 @@ model: build weights ## The sentence encoder in models/minilm
 	$(call say,model)
 	@$(TRAINING) minilm --weights .tenon/minilm --to $(MODELS)
 
+service-plugins: wasm-target
+	$(call say,plugins of the services: $(SERVICES) into $(SERVICE_FUNCTIONS)/demo)
+	@$(component) $(call packages,$(addprefix tenon-,$(SERVICES)))
+	$(foreach name,$(SERVICES),$(call lay_out,plugins/$(name),tenon_$(subst -,_,$(name)),$(SERVICE_FUNCTIONS)/demo/$(name),$(name))$(newline))
+
+service-models: build weights
+	$(call say,models of the services into $(SERVICE_MODELS))
+	@$(TRAINING) minilm --weights .tenon/minilm --to $(SERVICE_MODELS)
+	@$(TRAINING) services --weights .tenon/minilm --to $(SERVICE_MODELS)
+
+services: service-plugins service-models ## The services of examples/: their components and trained models, in .tenon/services
+
 demo: build plugins model ## Start a host, ask it a question, show what came back
 	$(call say,demo)
 	@bash examples/demo.sh
 
-test: libtorch test-plugins weights ## Everything the tests need, then all tests
+test: libtorch test-plugins service-plugins weights ## Everything the tests need, then all tests
 	$(call say,programs and tests)
 	@cargo build --workspace --bins --tests
 	$(call say,models)
 	@$(TRAINING) minilm --weights .tenon/minilm --to $(MODELS)
 	@$(TRAINING) check-minilm --model $(MODELS)/minilm/1/model.pt --reference tests/fixtures/minilm
 	@$(TRAINING) fixtures --to $(TEST_MODELS)
+	@$(TRAINING) minilm --weights .tenon/minilm --to $(SERVICE_MODELS)
+	@$(TRAINING) services --weights .tenon/minilm --to $(SERVICE_MODELS)
 	$(call say,tests)
 	@if command -v cargo-nextest >/dev/null; then cargo test --workspace --doc; cargo nextest run --workspace; \
 		else cargo test --workspace; fi

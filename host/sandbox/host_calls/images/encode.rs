@@ -2,14 +2,8 @@
 
 use std::io::{self, Write};
 
-use image::{
-    ExtendedColorType, ImageEncoder, ImageError,
-    codecs::{
-        jpeg::JpegEncoder,
-        png::{CompressionType, FilterType, PngEncoder},
-        webp::WebPEncoder,
-    },
-};
+use image::{ExtendedColorType, codecs::webp::WebPEncoder};
+use png::{BitDepth, Compression, Filter};
 use wasmtime::{Result, component::Resource};
 
 use super::{Image, Outcome, open::DECODER_BYTES, picture::Picture};
@@ -22,9 +16,9 @@ use crate::{
 };
 
 const JPEG_QUALITY: u8 = 90;
-/// Bytes that a format's encoder takes for each of the picture, measured and rounded up.
+/// Bytes that these encoders take for each of the picture beside what they write, measured and rounded up.
 const PNG_WORKING: u64 = 2;
-const WEBP_WORKING: u64 = 4;
+const WEBP_WORKING: u64 = 2;
 /// Encoding a pixel takes as long as other work on so many.
 const PIXELS_PER_PIXEL: u64 = 8;
 
@@ -130,13 +124,31 @@ fn encode(picture: &Picture, format: Format, body: &mut ChargedBytes) -> std::re
     }
 }
 
-fn write(picture: &Picture, format: Format, sink: &mut Sink<'_>) -> std::result::Result<(), ImageError> {
+/// An encoder's error as text; what went wrong with the sink stands there.
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+fn write(picture: &Picture, format: Format, sink: &mut Sink<'_>) -> std::result::Result<(), Failed> {
     let Picture { width, height, channels, ref pixels } = *picture;
-    let colours = if channels == 1 { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+    let grey = channels == 1;
     match format {
-        Format::Jpeg => JpegEncoder::new_with_quality(sink, JPEG_QUALITY).write_image(pixels, width, height, colours),
-        Format::Png => PngEncoder::new_with_quality(sink, CompressionType::Fast, FilterType::Adaptive)
-            .write_image(pixels, width, height, colours),
-        Format::WebP => WebPEncoder::new_lossless(sink).write_image(pixels, width, height, colours),
+        Format::Jpeg => {
+            let colours = if grey { jpeg_encoder::ColorType::Luma } else { jpeg_encoder::ColorType::Rgb };
+            // Longer sides were refused.
+            let (width, height) = (width as u16, height as u16);
+            jpeg_encoder::Encoder::new(sink, JPEG_QUALITY).encode(pixels, width, height, colours)?;
+        }
+        Format::Png => {
+            let mut encoder = png::Encoder::new(sink, width, height);
+            encoder.set_color(if grey { png::ColorType::Grayscale } else { png::ColorType::Rgb });
+            encoder.set_depth(BitDepth::Eight);
+            encoder.set_compression(Compression::Fast);
+            encoder.set_filter(Filter::Adaptive);
+            encoder.write_header()?.write_image_data(pixels)?;
+        }
+        Format::WebP => {
+            let colours = if grey { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
+            WebPEncoder::new_lossless(sink).encode(pixels, width, height, colours)?;
+        }
     }
+    Ok(())
 }

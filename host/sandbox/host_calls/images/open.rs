@@ -13,8 +13,10 @@ use super::{
     png::Png,
 };
 
-/// What `WebP` takes beside the picture for each pixel: planes and predictions, measured; and its own four channels.
-const WEBP_WORKING_BYTES: u64 = 10;
+/// What WebP takes beside the picture for each pixel, measured and rounded up: planes, predictions, its own channels; and
+/// where there is transparency.
+const WEBP_WORKING_BYTES: usize = 6;
+const WEBP_ALPHA_WORKING_BYTES: usize = 12;
 /// What any decoder takes beside that: tables, blocks at the edges.
 pub(super) const DECODER_BYTES: u64 = 512 << 10;
 
@@ -79,7 +81,8 @@ impl<'a> Opened<'a> {
         // Metadata that cannot be read is no reason to refuse the picture.
         let exif = webp.exif_metadata().ok().flatten();
         let orientation = exif.as_deref().map_or(Orientation::NoTransforms, orientation);
-        let working_bytes = picture::bytes(width, height, WEBP_WORKING_BYTES as usize);
+        let each = if webp.color_type().has_alpha() { WEBP_ALPHA_WORKING_BYTES } else { WEBP_WORKING_BYTES };
+        let working_bytes = DECODER_BYTES + picture::bytes(width, height, each);
         let decoder = Decoder::WebP(Some(Box::new(webp)));
         Ok(Self { width, height, channels: 3, working_bytes, orientation, decoder })
     }
