@@ -77,7 +77,7 @@ pub(crate) enum Offer {
 pub(crate) fn offer(name: &str) -> Option<Offer> {
     let (interface, version) = name.split_once('@').unwrap_or((name, ""));
     if let Some(own) = interface.strip_prefix(PACKAGE) {
-        return (OFFERED.contains(&own) && version == VERSION).then_some(Offer::Linked);
+        return (OFFERED.contains(&own) && fits(version, VERSION)).then_some(Offer::Linked);
     }
     let listed = |list: &[(&str, &[&str])]| {
         let mut packages = list.iter();
@@ -97,9 +97,35 @@ pub(crate) fn export_name(interface: &str) -> String {
     format!("{PACKAGE}{interface}@{VERSION}")
 }
 
+/// The name under which a component exports a stage, which may be that of an earlier version of the contract.
+pub(crate) fn export_of<'a>(stage: &str, exports: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    exports.into_iter().find(|name| stage_of(name) == Some(stage))
+}
+
 /// Whether an export looks like a stage and is none: taken for absent it would switch validation off.
 pub(crate) fn is_unknown_export(name: &str) -> bool {
-    name.starts_with(NAMESPACE) && !STAGES.iter().any(|(stage, _)| name == export_name(stage))
+    name.starts_with(NAMESPACE) && stage_of(name).is_none()
+}
+
+/// The stage that an export of this name is.
+fn stage_of(name: &str) -> Option<&'static str> {
+    let (interface, version) = name.strip_prefix(PACKAGE)?.split_once('@')?;
+    let stage = STAGES.iter().find(|(stage, _)| *stage == interface)?.0;
+    fits(version, VERSION).then_some(stage)
+}
+
+/// Whether what was built against one version of the contract runs on a host of another: the same, or a release of the same
+/// major version that is no newer in what it may use. Patches change no types. A pre-release promises nothing.
+fn fits(theirs: &str, ours: &str) -> bool {
+    let release = |version: &str| -> Option<[u32; 3]> {
+        let numbers: Vec<u32> = version.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        numbers.try_into().ok()
+    };
+    let known = || {
+        let ([major, minor, _], [our_major, our_minor, _]) = (release(theirs)?, release(ours)?);
+        Some(major == our_major && minor <= our_minor)
+    };
+    theirs == ours || known().unwrap_or(false)
 }
 
 /// Whether exactly one of the two turns requests into tensors: the plugin or, passing them through, the host.
@@ -146,5 +172,34 @@ impl Refusal {
             Self::NoPreprocessing => "no-preprocessing",
             Self::TwoPreprocessings => "two-preprocessings",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_built_earlier_runs_on() {
+        for theirs in ["1.0.0", "1.0.7", "1.2.0", "1.3.9"] {
+            assert!(fits(theirs, "1.3.0"), "{theirs}");
+        }
+        for theirs in ["1.4.0", "2.0.0", "0.3.0", "1.3", "1.3.0.1", "1.3.0-rc.1", "1.-3.0", "", "x"] {
+            assert!(!fits(theirs, "1.3.0"), "{theirs}");
+        }
+        assert!(fits("1.0.0-rc.2", "1.0.0-rc.2"));
+        assert!(!fits("1.0.0-rc.1", "1.0.0-rc.2"));
+        assert!(!fits("1.0.0-rc.2", "1.0.0"));
+    }
+
+    #[test]
+    fn stages_go_by_their_names_whichever_release_they_are_of() {
+        let here = export_name("validation");
+        assert_eq!(export_of("validation", [&here[..], "other:thing/validation@1.0.0"]), Some(&here[..]));
+        assert_eq!(export_of("caching", [&here[..]]), None);
+        assert!(is_unknown_export("tenon:plugin/validation@99.0.0"));
+        assert!(is_unknown_export("tenon:plugin/validation"));
+        assert!(!is_unknown_export(&here));
+        assert!(!is_unknown_export("somebody:else/validation@1.0.0"));
     }
 }

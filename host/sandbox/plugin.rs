@@ -13,7 +13,7 @@ use wasmtime::{
 use super::{
     Assignment, Running, Sandbox, SandboxError,
     bindings::{steps, types::Rejection},
-    contract::{STAGES, export_name},
+    contract::{STAGES, export_of},
     host_calls::{policies::CachePolicy, request::Handle, steps::Results},
     meter::{CpuSpent, metered},
     store::Guest,
@@ -153,8 +153,10 @@ where
     /// a validation that is there and differs must never be taken for absent.
     fn find(pre: &InstancePre<Guest>, interface: &str, function: &str) -> wasmtime::Result<Option<Self>> {
         let component = pre.component();
-        let name = export_name(interface);
-        let Some(instance) = component.get_export_index(None, &name) else { return Ok(None) };
+        let exports = component.component_type();
+        let names = exports.exports(pre.engine()).map(|(name, _)| name);
+        let Some(name) = export_of(interface, names) else { return Ok(None) };
+        let Some(instance) = component.get_export_index(None, name) else { return Ok(None) };
         let Some((item, index)) = component.get_export(Some(&instance), function) else {
             wasmtime::bail!("`{name}` is exported without `{function}`");
         };

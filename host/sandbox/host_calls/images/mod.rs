@@ -73,22 +73,29 @@ struct Work {
 
 impl Guest {
     /// Begins work on so many pixels; what will take long lets others run first, and may end here.
-    async fn begin(&self, pixels: u64) -> Work {
+    fn begin(&self, pixels: u64) -> impl Future<Output = Work> + Send + use<> {
+        let invocation = self.assignment.invocation.clone();
         let long = pixels > LONG_PIXELS;
-        if long {
-            self.assignment.invocation.mark_long();
-            pause().await;
+        async move {
+            if long {
+                invocation.mark_long();
+                pause().await;
+            }
+            Work { clock: Clock::start(pixels > SHORT_PIXELS), long }
         }
-        Work { clock: Clock::start(pixels > SHORT_PIXELS), long }
     }
 
     /// Ends it: its time is charged, and others run if it held the thread for long.
-    async fn end(&self, work: Work) {
+    fn end(&self, work: Work) -> impl Future<Output = ()> + Send + use<> {
         let time = work.clock.elapsed();
-        self.assignment.invocation.account.spend(Used::HostCall, time);
-        if work.long || time >= TICK {
-            self.assignment.invocation.mark_long();
-            pause().await;
+        let invocation = self.assignment.invocation.clone();
+        invocation.account.spend(Used::HostCall, time);
+        let long = work.long || time >= TICK;
+        async move {
+            if long {
+                invocation.mark_long();
+                pause().await;
+            }
         }
     }
 
