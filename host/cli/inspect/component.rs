@@ -14,6 +14,7 @@ use wasmparser::{
     Validator, WasmFeatures, component_types::ComponentEntityType, types::Types,
 };
 
+use super::contract;
 use crate::failure::{Exit, Failure};
 
 /// How every file of WebAssembly begins.
@@ -120,6 +121,11 @@ impl Component {
             component.see(&payload, depth == 0).map_err(|error| error.to_string())?;
         }
         Ok(component)
+    }
+
+    /// The name under which a stage is exported; none if it is not.
+    pub(super) fn stage(&self, stage: &str) -> Option<&str> {
+        contract::export_of(stage, self.exports.iter().map(String::as_str))
     }
 
     /// What an exported interface holds under a name; none if the export is not an interface.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::component::{Bytes, Component, Exported, Sizes};
 use super::contract::{
     self, CORE_INSTANCES_PER_COMPONENT, MEMORIES_PER_COMPONENT, Offer, Refusal, STAGES, TABLE_ELEMENTS,
-    TABLES_PER_COMPONENT, export_name, offer,
+    TABLES_PER_COMPONENT, offer,
 };
 use super::types::Types;
 
@@ -65,9 +65,8 @@ pub(super) fn judge(bytes: &Bytes, limits: &Limits, passthrough: bool) -> Verdic
     let types = Types::of(bytes);
     let functions = types.as_ref().map(Types::imported).unwrap_or_default();
     let refusal = refusal(&component, types.as_ref(), bytes, limits);
-    let exports = |stage| component.exports.contains(&export_name(stage));
-    let refusal = refusal.or_else(|| contract::one_preprocessing(exports("preprocessing"), passthrough).err());
-    let exported = |interface: &str| component.exports.contains(&export_name(interface));
+    let exported = |stage: &str| component.stage(stage).is_some();
+    let refusal = refusal.or_else(|| contract::one_preprocessing(exported("preprocessing"), passthrough).err());
     Verdict {
         stages: STAGES.iter().filter(|(name, _)| exported(name)).map(|(_, function)| *function).collect(),
         imports: component.imports.iter().map(|import| met(import, &functions)).collect(),
@@ -105,10 +104,10 @@ fn refusal(component: &Component, types: Option<&Types>, bytes: &[u8], limits: &
     if !unknown.is_empty() {
         return Some(Refusal::UnknownExports(unknown));
     }
-    let stages: Vec<_> =
-        STAGES.into_iter().filter(|(stage, _)| component.exports.contains(&export_name(stage))).collect();
-    let odd = stages.iter().find_map(|(stage, function)| odd(component, &export_name(stage), function));
-    let stages: Vec<_> = stages.into_iter().map(|(stage, _)| stage).collect();
+    let found = |(stage, function)| Some((stage, component.stage(stage)?, function));
+    let stages: Vec<_> = STAGES.into_iter().filter_map(found).collect();
+    let odd = stages.iter().find_map(|(_, name, function)| odd(component, name, function));
+    let stages: Vec<_> = stages.into_iter().map(|(stage, ..)| stage).collect();
     let comparable = types.filter(|types| types.are_comparable());
     let difference = odd.or_else(|| comparable.and_then(|types| types.difference(bytes, &stages)));
     difference.map(Refusal::DiffersFromContract)
