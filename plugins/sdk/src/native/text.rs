@@ -19,6 +19,7 @@ pub enum Input {
 pub struct Options {
     max_length: Cell<Option<u32>>,
     truncate: RefCell<Option<String>>,
+    offsets: Cell<bool>,
 }
 
 const TRUNCATIONS: [&str; 4] = ["none", "longest-first", "only-first", "only-second"];
@@ -44,8 +45,10 @@ impl Options {
         Ok(())
     }
 
-    /// Whether to give offsets; the stand-in has none.
-    pub fn offsets(&self, _wanted: bool) {}
+    /// Whether to give offsets.
+    pub fn offsets(&self, wanted: bool) {
+        self.offsets.set(wanted);
+    }
 }
 
 /// Rows of tokens.
@@ -54,6 +57,7 @@ pub struct Encoding {
     ids: Tensor,
     ones: Tensor,
     zeros: Tensor,
+    offsets: Option<Tensor>,
     truncated: Vec<bool>,
 }
 
@@ -73,9 +77,10 @@ impl Encoding {
         self.zeros.clone()
     }
 
-    /// None: the stand-in has no offsets.
+    /// Start and end of each token in bytes of its text: UINT32, ragged, `[rows, tokens, 2]`; none unless they were asked
+    /// for. Zeros where the stand-in has none.
     pub fn offsets(&self) -> Option<Tensor> {
-        None
+        self.offsets.clone()
     }
 
     /// For each row, whether tokens were taken away.
@@ -84,7 +89,9 @@ impl Encoding {
     }
 }
 
-type Tokenizer = Box<dyn Fn(&str) -> Vec<i64>>;
+/// A token and where in its text it lies.
+type Token = (i64, [u32; 2]);
+type Tokenizer = Box<dyn Fn(&str) -> Vec<Token>>;
 
 thread_local! {
     static TOKENIZER: RefCell<Option<Tokenizer>> = const { RefCell::new(None) };
@@ -92,6 +99,11 @@ thread_local! {
 
 /// Brings a tokenizer for this thread, that is for this test.
 pub fn tokenize_with(tokenizer: impl Fn(&str) -> Vec<i64> + 'static) {
+    tokenize_with_offsets(move |text| tokenizer(text).into_iter().map(|token| (token, [0, 0])).collect());
+}
+
+/// As [`tokenize_with`], for plugins that ask where tokens lie.
+pub fn tokenize_with_offsets(tokenizer: impl Fn(&str) -> Vec<(i64, [u32; 2])> + 'static) {
     TOKENIZER.replace(Some(Box::new(tokenizer)));
 }
 
@@ -99,31 +111,40 @@ pub fn tokenize_with(tokenizer: impl Fn(&str) -> Vec<i64> + 'static) {
 pub fn encode(model: &str, inputs: &[Input], options: &Options) -> Result<Encoding, Failure> {
     let limit = options.max_length.get().map_or(usize::MAX, |tokens| tokens as usize);
     let cut = options.truncate.borrow().is_some();
-    let mut rows: Vec<Vec<i64>> = TOKENIZER.with_borrow(|tokenizer| {
+    let mut tokens: Vec<Vec<Token>> = TOKENIZER.with_borrow(|tokenizer| {
         let tokenizer = tokenizer.as_ref().ok_or_else(|| {
             let detail = format!("natively `{model}` has no tokenizer until text::tokenize_with brings one");
             Failure::new("no-tokenizer", detail)
         })?;
-        Ok(inputs.iter().map(|input| tokens(tokenizer, input)).collect())
+        Ok(inputs.iter().map(|input| row(tokenizer, input)).collect())
     })?;
-    let truncated: Vec<bool> = rows.iter().map(|row| row.len() > limit).collect();
+    let truncated: Vec<bool> = tokens.iter().map(|row| row.len() > limit).collect();
     if let Some(row) = truncated.iter().position(|over| *over && !cut) {
-        let detail = format!("row {row} has {} tokens, {limit} at most", rows[row].len());
+        let detail = format!("row {row} has {} tokens, {limit} at most", tokens[row].len());
         return Err(Failure::new("too-long", detail));
     }
-    rows.iter_mut().for_each(|row| row.truncate(limit));
-    let filled = |value: i64| -> Result<Tensor, Failure> {
-        let rows: Vec<Vec<i64>> = rows.iter().map(|row| vec![value; row.len()]).collect();
+    tokens.iter_mut().for_each(|row| row.truncate(limit));
+    let of = |value: fn(&Token) -> i64| -> Result<Tensor, Failure> {
+        let rows: Vec<Vec<i64>> = tokens.iter().map(|row| row.iter().map(value).collect()).collect();
         Tensor::ragged(&rows)
     };
-    let (ids, ones, zeros) = (Tensor::ragged(&rows)?, filled(1)?, filled(0)?);
-    for tensor in [&ids, &ones, &zeros] {
+    let (ids, ones, zeros) = (of(|token| token.0)?, of(|_| 1)?, of(|_| 0)?);
+    let offsets = options.offsets.get().then(|| offsets(&tokens)).transpose()?;
+    for tensor in [&ids, &ones, &zeros].into_iter().chain(&offsets) {
         tensor.seal();
     }
-    Ok(Encoding { ids, ones, zeros, truncated })
+    Ok(Encoding { ids, ones, zeros, offsets, truncated })
 }
 
-fn tokens(tokenizer: &Tokenizer, input: &Input) -> Vec<i64> {
+fn offsets(rows: &[Vec<Token>]) -> Result<Tensor, Failure> {
+    let lengths: Vec<u64> = rows.iter().map(|row| row.len() as u64).collect();
+    let tensor = Tensor::create_ragged("UINT32", &[0, 2], 0, &lengths)?;
+    let bounds = rows.iter().flatten().flat_map(|(_, bounds)| bounds);
+    tensor.write(0, &bounds.flat_map(|bound| bound.to_le_bytes()).collect::<Vec<u8>>())?;
+    Ok(tensor)
+}
+
+fn row(tokenizer: &Tokenizer, input: &Input) -> Vec<Token> {
     match input {
         Input::Single(text) => tokenizer(text),
         Input::Pair((first, second)) => [tokenizer(first), tokenizer(second)].concat(),
