@@ -219,7 +219,7 @@ pub(crate) fn one(object: Vec<u8>) -> Response {
 }
 
 /// The answer about several.
-pub(crate) fn list(objects: impl Iterator<Item = Vec<u8>>) -> Response {
+pub(crate) fn list(objects: Vec<Vec<u8>>) -> Response {
     let response = Response::new(200, "application/json");
     let mut before: &[u8] = b"{\"images\":[";
     for object in objects {

@@ -52,7 +52,10 @@ struct Asked {
     tiles: usize,
     /// How many tiles of each image are with the model, in the order of the inferences.
     asked: Vec<usize>,
-    answers: Vec<Result<Answer, Rejection>>,
+    /// Of a list, what is written already: masks are not kept for the whole of it.
+    written: Vec<Vec<u8>>,
+    /// Of a single image.
+    answer: Option<Answer>,
 }
 
 /// An image, decoded, and how many of its tiles are sent.
@@ -97,7 +100,8 @@ impl Preprocessing for Segmentation {
             growing: std::collections::VecDeque::new(),
             tiles: 0,
             asked: Vec::new(),
-            answers: Vec::new(),
+            written: Vec::new(),
+            answer: None,
         });
         asked.step(request)
     }
@@ -186,9 +190,10 @@ impl Asked {
                 Growing::Refused(rejection) => Err(rejection),
                 Growing::Mask { size, canvas } => Answer::of(canvas.into_mask(), size, &self.question),
             };
-            match answer {
-                Err(rejection) if !self.listed => return Err(rejection),
-                answer => self.answers.push(answer),
+            if self.listed {
+                self.written.push(answer.map_or_else(answer::refused, Answer::into_json));
+            } else {
+                self.answer = Some(answer?);
             }
         }
         Ok(())
@@ -196,12 +201,10 @@ impl Asked {
 
     fn respond(&mut self, request: &Request) -> Result<Response, Rejection> {
         self.settle()?;
-        let mut answers = mem::take(&mut self.answers);
         if self.listed {
-            let places = answers.into_iter().map(|answer| answer.map_or_else(answer::refused, Answer::into_json));
-            return Ok(answer::list(places));
+            return Ok(answer::list(mem::take(&mut self.written)));
         }
-        let answer = answers.pop().expect("one image has one answer")?;
+        let answer = self.answer.take().expect("one image has one answer");
         match self.question.wanted {
             Wanted::Json => Ok(answer::one(answer.into_json())),
             Wanted::Mask => answer.into_png(),
