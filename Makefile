@@ -11,9 +11,9 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Steps print and share one target folder: side by side they would only get in each other's way.
 .NOTPARALLEL:
-.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model service-plugins service-models services build release demo test \
-	test-languages bench \
-	lint lint-containers soak clean distclean
+.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model service-plugins service-models services \
+	build release demo test \
+	examples test-languages bench lint lint-containers soak clean distclean
 
 BINARIES := target/debug
 COMPONENTS := target/wasm32-wasip2/plugin
@@ -105,6 +105,11 @@ service-models: build weights
 	$(call say,models of the services into $(SERVICE_MODELS))
 	@$(TRAINING) minilm --weights .tenon/minilm --to $(SERVICE_MODELS)
 	@$(TRAINING) services --weights .tenon/minilm --to $(SERVICE_MODELS)
+	@$(TRAINING) samples --to .tenon/services/samples
+
+examples: build services ## Every example of examples/: the call and the answer
+	$(call say,examples)
+	@for script in examples/*/run.sh; do bash "$$script"; done
 
 services: service-plugins service-models ## The services of examples/: their components and trained models, in .tenon/services
 
@@ -121,6 +126,7 @@ test: libtorch test-plugins service-plugins weights ## Everything the tests need
 	@$(TRAINING) fixtures --to $(TEST_MODELS)
 	@$(TRAINING) minilm --weights .tenon/minilm --to $(SERVICE_MODELS)
 	@$(TRAINING) services --weights .tenon/minilm --to $(SERVICE_MODELS)
+	@$(TRAINING) samples --to .tenon/services/samples
 	$(call say,tests)
 	@if command -v cargo-nextest >/dev/null; then cargo test --workspace --doc; cargo nextest run --workspace; \
 		else cargo test --workspace; fi

@@ -104,3 +104,35 @@ start_host() {
     host_pid=$!
     wait_until_ready "$models"
 }
+
+readonly SERVICES=.tenon/services
+
+# A host with all services of examples/, built and laid out first where that is still to be done.
+start_services() {
+    if [[ ! -x $TENON || ! -d $SERVICES/models/detector || ! -d $SERVICES/functions/demo/detector ]]; then
+        say "${dim}Nothing is built yet: \`make build services\` does that (the first time takes many minutes).${off}"
+        make build services
+    fi
+    mkdir -p "$DATA"
+    : >"$LOG"
+    start_host "$SERVICES/models" "$SERVICES/functions" --config examples/tenon.toml
+}
+
+# Calls a path with whatever curl is told beside it, shows the command and the answer, and keeps the answer in $DATA/$1.
+call() {
+    local kept=$DATA/$1 path=$2 argument shown="curl -s '$host$2'"
+    shift 2
+    for argument; do
+        if [[ $argument == -* ]]; then shown+=" $argument"; else shown+=" '$argument'"; fi
+    done
+    say ""
+    say "${bold}\$ $shown${off}"
+    curl -sS --fail-with-body "$host$path" "$@" -o "$kept" || fail "that is no answer: $(head -c 2000 "$kept")"
+    case $(head -c 1 "$kept") in
+        '{' | '[') python3 examples/show.py "$kept" ;;
+        *) say "  a picture of $(wc -c <"$kept") bytes: $kept" ;;
+    esac
+}
+
+# Holds the last answer against the one that is beside the script: the same, but for what the order of additions changes.
+expect() { python3 examples/show.py "$DATA/$1" --same-as "$2" || fail "the answer is another than $2"; }
