@@ -59,6 +59,7 @@ mod sharing;
 mod soak;
 mod spine;
 mod stopped;
+mod tagging;
 mod tls;
 mod tokens;
 mod traces;

@@ -6,6 +6,7 @@ mod examples;
 mod head;
 mod names;
 mod natural;
+mod samples;
 mod score;
 mod sentences;
 mod tokens;
@@ -22,6 +23,7 @@ use crate::{
     minilm::{self, Encoder},
 };
 use head::Head;
+pub(crate) use samples::samples;
 pub(crate) use train::{Amount, train};
 
 const NAME: &str = "tagger";
@@ -59,8 +61,7 @@ pub(crate) fn export(weights: &Path, head: &Path, to: &Path, out: &mut impl Writ
     let (encoder, head) = (minilm::load(weights)?, Head::load(head)?);
     let tokenizer = minilm::tokenizer_without_padding(&tokenizer)?;
     let forward = |inputs: &[Tensor]| forward(&encoder, &head, inputs);
-    let examples: Vec<_> =
-        SHAPES.iter().map(|&(rows, seq)| minilm::example(rows, seq, minilm::VOCABULARY)).collect();
+    let examples: Vec<_> = SHAPES.iter().map(|&(rows, seq)| minilm::example(rows, seq, minilm::VOCABULARY)).collect();
     let mut largest = 0.0;
     place.write(&recipe, MANIFEST, &[("tokenizer.json", tokenizer)], |file| {
         export::save(NAME, &forward, &examples[0], file)?;

@@ -223,8 +223,8 @@ impl Author {
     /// A word that does not exist, so that the sentence must tell what it is.
     fn word(&mut self) -> String {
         const SYLLABLES: [&str; 24] = [
-            "bar", "cor", "den", "fel", "gla", "hy", "lin", "mor", "nep", "ol", "pla", "qui", "ren", "sal", "tro", "ur", "ves",
-            "xan", "zel", "ith", "an", "ob", "ect", "im",
+            "bar", "cor", "den", "fel", "gla", "hy", "lin", "mor", "nep", "ol", "pla", "qui", "ren", "sal", "tro",
+            "ur", "ves", "xan", "zel", "ith", "an", "ob", "ect", "im",
         ];
         let syllables = self.rng.usize(2..4);
         (0..syllables).map(|_| SYLLABLES[self.rng.usize(..SYLLABLES.len())]).collect()

@@ -107,8 +107,7 @@ mod tests {
     use super::*;
 
     // "No Treg, FOXP3 in": no | tr ##eg | , | fox ##p3 | in
-    const OFFSETS: [(usize, usize); 9] =
-        [(0, 0), (0, 2), (3, 5), (5, 7), (7, 8), (9, 12), (12, 14), (15, 17), (0, 0)];
+    const OFFSETS: [(usize, usize); 9] = [(0, 0), (0, 2), (3, 5), (5, 7), (7, 8), (9, 12), (12, 14), (15, 17), (0, 0)];
 
     fn marks() -> Vec<Mark> {
         vec![Mark { start: 3, end: 7, kind: Kind::Cell }, Mark { start: 9, end: 14, kind: Kind::Marker }]
