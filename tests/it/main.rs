@@ -49,6 +49,7 @@ mod oip;
 mod openapi;
 mod overload;
 mod process;
+mod pytorch;
 mod quotas;
 mod remembered;
 mod reuse;

@@ -43,6 +43,17 @@ pub fn python(module: &str, package: &str) -> Option<Command> {
     skipped(&format!("{module} is missing: python3 -m pip install --target {PYTHON} {package}"))
 }
 
+/// Python with PyTorch, as `setup/pytorch.py` sets it up.
+pub fn pytorch() -> Option<Command> {
+    let site = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tenon/pytorch/site");
+    if !site.join("torch/__init__.py").is_file() {
+        return skipped("PyTorch is missing: make libtorch && python3.11 setup/pytorch.py");
+    }
+    let mut python = program("python3.11", "python3.11")?;
+    python.env("PYTHONPATH", site);
+    Some(python)
+}
+
 fn skipped<T>(missing: &str) -> Option<T> {
     assert!(std::env::var("TENON_TEST_ALL").as_deref() != Ok("1"), "{missing}");
     eprintln!("skipped: {missing}");
