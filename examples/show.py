@@ -60,8 +60,11 @@ def difference(answer, kept, place="the answer"):
 
 
 def read(path):
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {path}: {error}")
 
 
 def main():

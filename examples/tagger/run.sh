@@ -8,4 +8,6 @@ source examples/host.sh
 
 start_services
 call text.json /tag -H 'content-type: text/plain; charset=utf-8' --data-binary "@$HERE/abstract.txt"
+expect text.json $HERE/text.answer.json
 call article.json /tag -H 'content-type: application/jats+xml' --data-binary "@$HERE/article.xml"
+expect article.json $HERE/article.answer.json
