@@ -11,7 +11,7 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Steps print and share one target folder: side by side they would only get in each other's way.
 .NOTPARALLEL:
-.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model service-plugins service-models services \
+.PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model service-plugins service-models services train \
 	build release demo test \
 	examples test-languages bench lint lint-containers soak clean distclean
 
@@ -30,10 +30,11 @@ SERVICES := detector detector-guest segmentation pipeline both tagger reranker e
 SERVICE_FUNCTIONS := .tenon/services/functions
 SERVICE_MODELS := .tenon/services/models
 # Passed on: make bench BENCH="empty identity", make soak MINUTES=60, make test-languages LANGUAGES=times,
-# make libtorch LIBTORCH_SET=cuda (or cpu; without it, what this machine can use).
+# make train MODEL=detector, make libtorch LIBTORCH_SET=cuda (or cpu; without it, what this machine can use).
 BENCH ?=
 LIBTORCH_SET ?=
 MINUTES ?= 10
+MODEL ?= all
 LANGUAGES ?=
 
 say = @echo "==> $(1)"
@@ -112,6 +113,14 @@ examples: build services ## Every example of examples/: the call and the answer
 	@for script in examples/*/run.sh; do bash "$$script"; done
 
 services: service-plugins service-models ## The services of examples/: their components and trained models, in .tenon/services
+
+# Some hours of one core. In pages that are kept and not given back to the system after every step: a quarter of the time.
+train: libtorch weights ## Train the services' models anew (all, or MODEL=detector), into training/weights, and export them
+	$(call say,training: $(MODEL))
+	@cargo build --release --locked -p tenon-training
+	@MALLOC_TOP_PAD_=1000000000 MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=8000000000 \
+		target/release/tenon-training train $(MODEL)
+	@target/release/tenon-training services --weights .tenon/minilm --to $(SERVICE_MODELS)
 
 demo: build plugins model ## Start a host, ask it a question, show what came back
 	$(call say,demo)
