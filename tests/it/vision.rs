@@ -126,7 +126,13 @@ async fn pictures_that_are_none() {
         let answer = ask(&host, "detector-guest", &[], body).await;
         assert!(answer.status < 500, "{}", answer.text());
     }
-    assert_eq!(host.sum("tenon_invocations_total{tenant=\"demo\",function=\"detector\",outcome=\"trap\""), 0.0);
+    let outcomes = |function: &str, outcome: &str| {
+        host.sum(&format!("tenon_invocations_total{{function=\"{function}\",outcome=\"{outcome}\""))
+    };
+    for function in ["detector", "detector-guest", "segmentation", "pipeline", "both"] {
+        assert!(outcomes(function, "caller") > 0.0, "{function} was asked");
+        assert_eq!(outcomes(function, "function"), 0.0, "{function} is never at fault");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -25,7 +25,7 @@ pub(crate) fn rectangle(image: &mut RgbImage, area: Area, width: f32, colour: Rg
 
 /// A label on a tag of the colour, above the corner, or below it where the image ends.
 pub(crate) fn tag(image: &mut RgbImage, corner: Point, label: &str, (width, colour): (f32, Rgb<u8>)) {
-    let grown = (f64::from(width) / 2.0).round().max(1.0) as i64;
+    let grown = f64::from(width).round().max(1.0) as i64;
     let letters: Vec<char> = label.chars().take(MAX_LETTERS).collect();
     let (across, down) = (letters.len() as i64 * LETTER * grown, LETTER * grown);
     let left = corner.x.round() as i64;
