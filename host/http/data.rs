@@ -89,7 +89,11 @@ async fn who(
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             match plane.mapped.find(request.uri().path()) {
-                Some(line) => plane.call(line.place(request.uri().path()), Some(line), request, &head).await,
+                Some(line) => {
+                    let place = line.place(request.uri().path());
+                    // In a box: requests that no route is for need not carry the room that it takes.
+                    Box::pin(plane.call(place, Some(line), request, &head)).await
+                }
                 None => next.run(request).await,
             }
         }
@@ -112,33 +116,28 @@ async fn invoke(
     Extension(head): Extension<Head>,
     request: Request<Body>,
 ) -> Response<Body> {
-    plane.call(incoming::place(request.uri().path()), None, request, &head).await
+    match incoming::place(request.uri().path()) {
+        Some(place) => plane.call(place, None, request, &head).await,
+        None => {
+            let detail = format!("a function is called at {}<tenant>/<function>", incoming::FUNCTIONS);
+            Problem::new("not-found", detail, &head.id).into_response()
+        }
+    }
 }
 
 impl Plane {
     /// Calls a function, by a path of its own or by one that an operator mapped to it.
-    async fn call(
-        &self,
-        place: Result<Place, (&'static str, String)>,
-        line: Option<&Line>,
-        request: Request<Body>,
-        head: &Head,
-    ) -> Response<Body> {
+    async fn call(&self, place: Place, line: Option<&Line>, request: Request<Body>, head: &Head) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let refuse =
-            |(code, detail), known| Problem::new(code, detail, &head.id).into_response_as(self.shape(line, known));
-        let place = match place {
-            Ok(place) => place,
-            Err(wrong) => return refuse(wrong, None),
-        };
-        let methods = place.methods;
-        let asked = match incoming::asked(&parts, methods) {
+        let asked = match incoming::asked(&parts, &place) {
             Ok(asked) => asked,
-            Err(wrong) => {
+            Err((code, detail)) => {
                 let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
-                let mut response = refuse(wrong, self.runtime.errors_for(&caller, &place.tenant, &place.function));
+                let known = self.runtime.errors_for(&caller, &place.tenant, &place.function);
+                let problem = Problem::new(code, detail, &head.id);
+                let mut response = problem.into_response_as(self.shape(line, known));
                 if response.status() == 405 {
-                    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods.allowed()));
+                    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(place.methods.allowed()));
                 }
                 return response;
             }

@@ -1,7 +1,7 @@
 //! Wire in: from a request's head and body to a `Call` and a `Body`. Everything here is the caller's claim. Where another
 //! path than a function's own leads to it, that is `mapped`'s to know.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use axum::http::{HeaderMap, Method, header, request::Parts};
 use bytes::Bytes;
@@ -59,7 +59,8 @@ pub(super) struct Place {
     pub(super) tenant: String,
     pub(super) function: String,
     pub(super) revision: Option<String>,
-    pub(super) path: String,
+    /// None if it is not UTF-8.
+    pub(super) path: Option<String>,
     pub(super) methods: Methods,
 }
 
@@ -90,10 +91,7 @@ impl Methods {
     }
 }
 
-/// What is wrong with a head: a code of the table, and why.
-type Wrong = (&'static str, String);
-
-/// What a head says beside where it goes.
+/// What a head says beside whose function it is for.
 pub(super) struct Asked {
     method: &'static str,
     timeout: Option<Duration>,
@@ -101,33 +99,32 @@ pub(super) struct Asked {
 }
 
 /// The function that a path below [`FUNCTIONS`] names.
-pub(super) fn place(path: &str) -> Result<Place, Wrong> {
-    let Some((tenant, function, path)) = split(path) else {
-        return Err(("not-found", format!("a function is called at {FUNCTIONS}<tenant>/<function>")));
-    };
+pub(super) fn place(path: &str) -> Option<Place> {
+    let (tenant, function, path) = split(path)?;
     let (function, revision) = match function.split_once('@') {
         Some((function, revision)) => (function, Some(revision.to_owned())),
         None => (function, None),
     };
     let (tenant, function) = (tenant.to_owned(), function.to_owned());
-    Ok(Place { tenant, function, revision, path: decoded(path)?, methods: Methods::Both })
+    Some(Place { tenant, function, revision, path: decoded(path), methods: Methods::Both })
 }
 
 /// A path as a guest sees it.
-pub(super) fn decoded(path: &str) -> Result<String, Wrong> {
-    match percent_decode_str(path).decode_utf8() {
-        Ok(path) => Ok(path.into_owned()),
-        Err(_) => Err(("bad-request", "the path is not UTF-8".into())),
-    }
+pub(super) fn decoded(path: &str) -> Option<String> {
+    percent_decode_str(path).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// Judges the rest of a head.
-pub(super) fn asked(parts: &Parts, methods: Methods) -> Result<Asked, Wrong> {
-    let Some(method) = methods.find(&parts.method) else {
-        let detail = format!("this is called by {}, not {}", methods.allowed().replace(", ", " or "), parts.method);
+pub(super) fn asked(parts: &Parts, place: &Place) -> Result<Asked, (&'static str, String)> {
+    let allowed = place.methods.allowed();
+    let Some(method) = place.methods.find(&parts.method) else {
+        let detail = format!("this is called by {}, not {}", allowed.replace(", ", " or "), parts.method);
         return Err(("method-not-allowed", detail));
     };
     let bad = |detail: String| ("bad-request", detail);
+    if place.path.is_none() {
+        return Err(bad("the path is not UTF-8".into()));
+    }
     let (timeout, priority) = (timeout(&parts.headers).map_err(bad)?, priority(&parts.headers).map_err(bad)?);
     Ok(Asked { method, timeout, priority })
 }
@@ -138,7 +135,7 @@ pub(super) fn call(mut parts: Parts, place: Place, asked: Asked, head: &Head) ->
     let Place { tenant, function, revision, path, .. } = place;
     let request = invocation::Request {
         method: method.into(),
-        path,
+        path: path.unwrap_or_default(),
         query: query(parts.uri.query().unwrap_or_default()),
         headers: headers(&parts.headers),
         ..invocation::Request::default()
@@ -218,7 +215,7 @@ mod tests {
     fn a_path_names_tenant_function_and_rest() {
         let found = |path: &str| {
             let Place { tenant, function, revision, path, .. } = place(path).unwrap();
-            (tenant, function, revision.unwrap_or_default(), path)
+            (tenant, function, revision.unwrap_or_default(), path.unwrap())
         };
         let told = |parts: [&str; 4]| (parts[0].into(), parts[1].into(), parts[2].into(), parts[3].into());
         assert_eq!(found("/v1/functions/demo/reranker"), told(["demo", "reranker", "", ""]));
@@ -227,9 +224,9 @@ mod tests {
         assert_eq!(found("/v1/functions/demo/a/"), told(["demo", "a", "", "/"]));
         for none in ["/v1/functions/", "/v1/functions/demo", "/v1/functions/demo/", "/v1/functions//a", "/other/demo/a"]
         {
-            assert_eq!(place(none).unwrap_err().0, "not-found", "{none}");
+            assert_eq!(place(none), None, "{none}");
         }
-        assert_eq!(place("/v1/functions/demo/a/%ff").unwrap_err().0, "bad-request");
+        assert_eq!(place("/v1/functions/demo/a/%ff").unwrap().path, None);
     }
 
     #[test]

@@ -171,14 +171,16 @@ impl Line {
     }
 
     /// The function, and the path that it sees of a request for `path`, which is this route's.
-    pub(super) fn place(&self, path: &str) -> Result<Place, (&'static str, String)> {
+    pub(super) fn place(&self, path: &str) -> Place {
         let path = match &self.to {
-            To::Own => decoded(path)?,
-            To::Fixed(all) => all.clone(),
-            To::Below(start) => start.clone() + &decoded(path.strip_prefix(&*self.start).unwrap_or_default())?,
+            To::Own => decoded(path),
+            To::Fixed(all) => Some(all.clone()),
+            To::Below(start) => {
+                decoded(path.strip_prefix(&*self.start).unwrap_or_default()).map(|rest| start.clone() + &rest)
+            }
         };
         let (tenant, function) = (self.tenant.clone(), self.function.clone());
-        Ok(Place { tenant, function, revision: None, path, methods: self.methods })
+        Place { tenant, function, revision: None, path, methods: self.methods }
     }
 
     /// Whether it stands for more than one path.

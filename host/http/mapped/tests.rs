@@ -21,7 +21,7 @@ fn one(path: &str, more: &str) -> Result<Mapped, String> {
 
 /// What the function sees of a path, if it is a route's.
 fn seen(mapped: &Mapped, path: &str) -> Option<String> {
-    mapped.find(path).map(|line| line.place(path).unwrap().path)
+    mapped.find(path).map(|line| line.place(path).path.unwrap())
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn an_exact_path_is_only_itself() {
     for other in ["/rerank/", "/rerank/x", "/Rerank", "/%72erank", "//rerank", "/", ""] {
         assert_eq!(seen(&mapped, other), None, "{other}");
     }
-    let place = mapped.find("/rerank").unwrap().place("/rerank").unwrap();
+    let place = mapped.find("/rerank").unwrap().place("/rerank");
     assert_eq!((&*place.tenant, &*place.function, place.revision, place.methods), ("demo", "f", None, Methods::Both));
 }
 
@@ -57,7 +57,7 @@ fn a_tail_is_whatever_follows_and_the_longest_wins() {
     ] {
         assert_eq!(seen(&mapped, path).as_deref(), expected, "{path}");
     }
-    assert_eq!(mapped.find("/a/%ff").unwrap().place("/a/%ff").unwrap_err().0, "bad-request");
+    assert_eq!(mapped.find("/a/%ff").unwrap().place("/a/%ff").path, None);
     assert_eq!(mapped.lines().filter(|line| line.has_tail()).count(), 3);
     assert!(mapped.lines().any(|line| line.shown() == "/a/b/{rest}"));
 }
