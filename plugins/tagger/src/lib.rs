@@ -5,6 +5,7 @@
 //! right request is, how markup is read, where sentences end, what windows and spans are is each in a module of plain
 //! functions. It fetches nothing: plugins have no network, so callers send the documents themselves.
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::single_range_in_vec_init, reason = "lists of one sentence, of one window"))]
 
 mod asked;
 mod decode;

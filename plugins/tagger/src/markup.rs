@@ -226,7 +226,7 @@ fn reference(text: &str) -> Option<(String, usize)> {
     let Ok(()) = Tokenizer::new_with_emitter(&text[..length], emitter).finish();
     // `&notit;` is `¬it;`: what follows the reference is left for the text.
     let mut same = 0;
-    let (from, to) = (text[1..length].as_bytes(), resolved.as_bytes());
+    let (from, to) = (&text.as_bytes()[1..length], resolved.as_bytes());
     while same < from.len() && same + 1 < to.len() && from[from.len() - 1 - same] == to[to.len() - 1 - same] {
         same += 1;
     }

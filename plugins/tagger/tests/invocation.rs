@@ -1,5 +1,7 @@
 //! Whole invocations, natively: validate, preprocess, a made-up model, postprocess.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail tests")]
+
 use serde_json::{Value, json};
 use tenon_sdk::{
     Inference, Outputs, Postprocessing, Preprocessing, Rejection, Request, Step, Tensor, Validation,
