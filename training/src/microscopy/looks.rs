@@ -42,7 +42,7 @@ impl Look {
             Self::Phase => (7.0, 75.0, 1.6, 0.12),
             Self::Brightfield => (6.0, 45.0, 1.8, 0.15),
             Self::Smear => (6.0, 28.0, 1.4, 0.1),
-            Self::Tissue => (3.5, 13.0, 3.6, 0.16),
+            Self::Tissue => (4.5, 14.0, 3.2, 0.16),
             Self::Relief => (11.0, 50.0, 1.12, 0.03),
         };
         let middle = rng.scaled(smallest, largest);
@@ -54,7 +54,7 @@ impl Look {
         };
         let density = match self {
             Self::Phase | Self::Relief if rng.chance(0.5) => rng.between(0.05, 0.4),
-            _ => rng.scaled(0.1, 1.6),
+            _ => rng.scaled(0.15, 1.3),
         };
         Strewing { form, density, aligned: self == Self::Tissue || rng.chance(0.2), patchy: rng.chance(0.35) }
     }
@@ -89,16 +89,46 @@ fn clouded_grey(rng: &mut Rng, size: (usize, usize), level: f32, [low, high]: [f
     clouded(rng, size, [level; 3], [other; 3])
 }
 
-/// A background of one colour with clouds of another.
+/// A background of one colour with clouds of another, and sometimes with ripples as of light that meets itself.
 fn clouded(rng: &mut Rng, (width, height): (usize, usize), colour: Colour, other: Colour) -> Picture {
     let mut picture = Picture::filled(width, height, colour);
     let grain = rng.scaled(2.0, 80.0);
     let field = Field::new(rng, width, height, grain);
     let part = rng.f32();
+    let ripples = rng.chance(0.3).then(|| Ripples::new(rng, width, height));
+    let mottle = if rng.chance(0.3) { rng.between(0.0, 0.06) } else { 0.0 };
+    let grain = rng.between(2.0, 8.0);
+    let fine = Field::new(rng, width, height, grain);
     for pixel in 0..picture.area() {
-        picture.blend(pixel, other, part * field.at(pixel % width, pixel / width));
+        let (x, y) = (pixel % width, pixel / width);
+        picture.blend(pixel, other, part * field.at(x, y));
+        let offset = mottle * (2.0 * fine.at(x, y) - 1.0) + ripples.as_ref().map_or(0.0, |ripples| ripples.at(x, y));
+        let shifted = picture.at(pixel).map(|value| value + offset);
+        picture.blend(pixel, shifted, 1.0);
     }
     picture
+}
+
+/// Faint rings around a point, here and there: fringes of coherent light, which are no cells.
+struct Ripples {
+    centre: [f32; 2],
+    wave: f32,
+    strength: f32,
+    place: Field,
+}
+
+impl Ripples {
+    fn new(rng: &mut Rng, width: usize, height: usize) -> Self {
+        let centre = [rng.between(-0.5, 1.5) * width as f32, rng.between(-0.5, 1.5) * height as f32];
+        let wave = std::f32::consts::TAU / rng.scaled(6.0, 40.0);
+        let grain = width.max(height) as f32 / 3.0;
+        Self { centre, wave, strength: rng.between(0.01, 0.07), place: Field::new(rng, width, height, grain) }
+    }
+
+    fn at(&self, x: usize, y: usize) -> f32 {
+        let distance = (x as f32 - self.centre[0]).hypot(y as f32 - self.centre[1]);
+        self.strength * self.place.at(x, y) * (distance * self.wave).sin()
+    }
 }
 
 fn grain(rng: &mut Rng, arrangement: &Arrangement) -> f32 {

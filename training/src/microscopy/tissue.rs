@@ -28,7 +28,7 @@ fn stain(rng: &mut Rng) -> Stain {
             tissue: varied(rng, [0.84, 0.85, 0.89], 0.06),
             marked: varied(rng, [0.62, 0.4, 0.2], 0.13),
             nucleus: varied(rng, [0.5, 0.55, 0.72], 0.12),
-            hides: rng.between(0.1, 0.65),
+            hides: rng.between(0.1, 1.0),
         }
     } else {
         Stain {
@@ -53,7 +53,7 @@ pub(super) fn paint(rng: &mut Rng, arrangement: &Arrangement) -> Picture {
     let spots = rng.between(1.5, 6.0);
     let mottle = Field::new(rng, width, height, spots);
     let open_part = if rng.chance(0.6) { rng.between(0.0, 0.32) } else { 0.0 };
-    let marked_part = if rng.chance(0.8) { rng.between(0.2, 0.9) } else { 0.0 };
+    let marked_part = if rng.chance(0.8) { rng.between(0.2, 1.1) } else { 0.0 };
     let roughness = rng.between(0.1, 0.5);
     let mut picture = Picture::filled(width, height, stain.tissue);
     for pixel in 0..picture.area() {
@@ -74,7 +74,9 @@ pub(super) fn paint(rng: &mut Rng, arrangement: &Arrangement) -> Picture {
 }
 
 fn nuclei(rng: &mut Rng, picture: &mut Picture, arrangement: &Arrangement, stain: &Stain) {
-    let lowest = rng.between(0.55, 0.95) - 0.3 * stain.hides;
+    // Where the second stain is strong, nuclei are pale shades within it.
+    let lowest = rng.between(0.5, 0.95) - 0.35 * stain.hides;
+    let highest = 1.0 - 0.3 * stain.hides;
     let texture = rng.between(0.05, 0.3);
     let rim = rng.between(0.0, 0.5);
     let grain = rng.between(1.3, 3.5);
@@ -82,7 +84,7 @@ fn nuclei(rng: &mut Rng, picture: &mut Picture, arrangement: &Arrangement, stain
         let body = varied(rng, stain.nucleus, 0.07);
         Style {
             body: [body, mixed(body, stain.tissue, rng.between(0.0, 0.25))],
-            opacity: rng.between(lowest, 1.0),
+            opacity: rng.between(lowest, highest),
             rim: Some((rng.between(1.0, 2.0), body.map(|value| value * 0.75), rim)),
             nucleus: rng.chance(0.15).then(|| (0.2, body.map(|value| value * 0.6), 0.7)),
             halo: rng

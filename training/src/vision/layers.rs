@@ -177,7 +177,7 @@ mod tests {
         let fresh = Layers::new(Source::Fresh(&store)).below("a").normed("b", [3, 5], 3, 2).unwrap();
         let x = Tensor::randn([4, 3, 8, 8], tch::kind::FLOAT_CPU);
         for _ in 0..20 {
-            fresh.forward(&x.f_mul_scalar(3.0).unwrap(), true).unwrap();
+            let _ = fresh.forward(&x.f_mul_scalar(3.0).unwrap(), true).unwrap();
         }
         let weights = Weights::of(&store);
         let kept = Layers::new(Source::Kept(&weights)).below("a").normed("b", [3, 5], 3, 2).unwrap();

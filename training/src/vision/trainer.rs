@@ -30,6 +30,8 @@ const BETWEEN_LINES: Duration = Duration::from_secs(20);
 /// Held-out figures on the way, and of how many pictures: enough to see where it goes.
 const LOOKS: u64 = 6;
 const PICTURES_AT_A_LOOK: u64 = 32;
+/// Shorter trainings are not looked at on the way: a look would take longer than they do.
+const BEFORE_A_LOOK: Duration = Duration::from_secs(30);
 /// Losses of the beginning and of the end that are compared.
 const COMPARED: usize = 10;
 
@@ -83,7 +85,7 @@ pub(crate) fn train(
         if progress >= 1.0 && step > 0 {
             break;
         }
-        let look = progress * (LOOKS + 1) as f64 >= looks as f64;
+        let look = progress * (LOOKS + 1) as f64 >= looks as f64 && course.elapsed() >= BEFORE_A_LOOK;
         if from.is_some() {
             progress = f64::midpoint(progress, 1.0);
         }

@@ -111,7 +111,7 @@ mod tests {
     fn the_mean_follows() {
         let store = store();
         let mut weights = Weights::of(&store);
-        tch::no_grad(|| store.variables()["a.kernel"].shallow_clone().fill_(2.0));
+        let _ = tch::no_grad(|| store.variables()["a.kernel"].shallow_clone().fill_(2.0));
         weights.follow(&store, 0.25).unwrap();
         assert_eq!(weights.take("a.kernel", &[3]).unwrap().double_value(&[0]), 1.25);
         weights.put_into(&store).unwrap();

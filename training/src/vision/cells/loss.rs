@@ -3,7 +3,7 @@
 use tch::{Kind, Reduction, TchError, Tensor};
 
 /// What a gap's pixel counts more than another: gaps are few, and cells could not be counted without.
-pub(super) const GAP_WEIGHT: f64 = 4.0;
+pub(super) const GAP_WEIGHT: f64 = 2.0;
 /// How much the overlap counts beside the pixels.
 const OVERLAP_WEIGHT: f64 = 1.0;
 

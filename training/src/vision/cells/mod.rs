@@ -17,9 +17,10 @@ use crate::microscopy::{Ground, Specimen};
 
 /// Pixels of a side of the input.
 const SIDE: usize = 256;
-/// Until which progress pictures are smaller, and how large: most of what cells look like is seen on 128 pixels, at a
-/// quarter of the time.
-const BEGIN: (f64, usize) = (0.75, 128);
+/// What pictures are trained on, smaller than what is served: most of what cells look like is seen on 128 pixels, at a
+/// quarter of the time. Until this progress the first side, then the second and fewer pictures: fewer still, and the
+/// norms' statistics would be of too few looks.
+const SIDES: (f64, [usize; 2]) = (0.75, [128, 192]);
 /// Pictures that are measured at once.
 const AT_ONCE: usize = 4;
 /// Probability from which on a pixel counts as cell, as a byte.
@@ -101,11 +102,9 @@ impl Lesson for Cells {
     }
 
     fn loss(&self, network: &dyn Network, seeds: &[u64], progress: f64) -> anyhow::Result<Tensor> {
-        let small = progress < BEGIN.0;
-        let side = if small { BEGIN.1 } else { SIDE };
-        // As many pixels in each step.
-        let count = if small { seeds.len() } else { seeds.len() * BEGIN.1 * BEGIN.1 / (SIDE * SIDE) };
-        let drawn = Drawn::new(&seeds[..count.max(1)], side);
+        let (until, [small, large]) = SIDES;
+        let (side, count) = if progress < until { (small, seeds.len()) } else { (large, seeds.len().div_ceil(2)) };
+        let drawn = Drawn::new(&seeds[..count], side);
         let logits = network.forward(&drawn.images, true)?;
         Ok(loss::loss(&logits, &drawn.cells, &drawn.weights)?)
     }
