@@ -47,7 +47,7 @@ const COMPOSERS: [&str; 7] =
     ["boot.rs", "boot/ending.rs", "boot/listen.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 41] = [
+const CRATES: [(&str, &[&str]); 42] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
@@ -67,6 +67,7 @@ const CRATES: [(&str, &[&str]); 41] = [
     ("wasmtime_wasi", &["host/sandbox/"]),
     ("tokenizers", &["host/sandbox/tokenizer.rs", "host/sandbox/host_calls/"]),
     ("image", &["host/sandbox/host_calls/images/", "training/"]),
+    ("image_webp", &["host/sandbox/host_calls/images/"]),
     ("png", &["host/sandbox/host_calls/images/", "training/"]),
     ("jpeg_encoder", &["host/sandbox/host_calls/images/"]),
     ("zune_jpeg", &["host/sandbox/host_calls/images/"]),

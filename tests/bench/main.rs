@@ -11,6 +11,7 @@ mod cores;
 mod efficiency;
 mod fair;
 mod forward;
+mod images;
 mod instance;
 mod latency;
 mod neighbour;
@@ -36,9 +37,10 @@ use std::{path::Path, process::ExitCode, time::Duration};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What is measured, by name.
-const PARTS: [(&str, fn()); 17] = [
+const PARTS: [(&str, fn()); 18] = [
     ("instance", instance::measure),
     ("copy", copy::measure),
+    ("images", images::measure),
     ("scaling", scaling::measure),
     ("empty", requests::empty),
     ("identity", requests::identity),

@@ -3,6 +3,7 @@
 //! tried first, and cases that failed are kept beside them (`regressions`). 2,000 cases each here; as many as
 //! `PROPTEST_CASES` says, 100,000 in `make soak`.
 
+mod images;
 mod oip;
 mod requests;
 mod tensors;

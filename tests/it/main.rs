@@ -39,6 +39,7 @@ mod handover;
 mod hang_up;
 mod hostile;
 mod http_2;
+mod images;
 mod inspect;
 mod invariants;
 mod keys;

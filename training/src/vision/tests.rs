@@ -42,17 +42,17 @@ fn the_classifier_learns() {
 
 #[test]
 fn hrnet_learns() {
-    learns(&cells::HRNET, 50, 0.85);
+    learns(&cells::HRNET, 50, 0.9);
 }
 
 #[test]
 fn resunet_learns() {
-    learns(&cells::RESUNET, 50, 0.85);
+    learns(&cells::RESUNET, 90, 0.9);
 }
 
 #[test]
 fn unet_learns() {
-    learns(&cells::UNET, 60, 0.85);
+    learns(&cells::UNET, 70, 0.9);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use image::{ExtendedColorType, codecs::webp::WebPEncoder};
 use png::{BitDepth, Compression, Filter};
 use wasmtime::{Result, component::Resource};
 
@@ -146,8 +145,8 @@ fn write(picture: &Picture, format: Format, sink: &mut Sink<'_>) -> std::result:
             encoder.write_header()?.write_image_data(pixels)?;
         }
         Format::WebP => {
-            let colours = if grey { ExtendedColorType::L8 } else { ExtendedColorType::Rgb8 };
-            WebPEncoder::new_lossless(sink).encode(pixels, width, height, colours)?;
+            let colours = if grey { image_webp::ColorType::L8 } else { image_webp::ColorType::Rgb8 };
+            image_webp::WebPEncoder::new(sink).encode(pixels, width, height, colours)?;
         }
     }
     Ok(())

@@ -141,7 +141,7 @@ impl Guest {
         image: Resource<Image>,
         tensor: Resource<Tensor>,
         row: u64,
-        fit: Resource<super::fit::Fit>,
+        fit: Resource<Fit>,
     ) -> Result<Outcome<Mapping>> {
         let wanted = self.table.get(&fit)?.wanted;
         let picture = self.table.get(&image)?.picture.clone();

@@ -6,6 +6,9 @@ use crate::sandbox::bindings::images::{Area, Mapping, Point};
 /// Coordinates beyond this are no pixels: from here on an `f32` cannot tell them apart.
 const FARTHEST: f64 = (1_u32 << 24) as f64;
 
+/// Less of a pixel than this is none.
+const SMALLEST: f64 = 1e-4;
+
 /// How sides are brought to the row's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -69,7 +72,7 @@ impl Wish {
         let (first, last) = (edge(0.0), edge(size));
         let back = |edge: f64| (self.origin() + edge * self.scale()).clamp(0.0, size);
         let (start, end) = (back(first), back(last));
-        if last <= first || end <= start {
+        if last <= first || end - start < SMALLEST {
             return Side { first: 0, count: 0, start: 0.0, extent: 0.0 };
         }
         Side { first: first as u32, count: (last - first) as u32, start, extent: end - start }
@@ -90,7 +93,7 @@ impl Plan {
                 (start, [end[0] - start[0], end[1] - start[1]])
             }
         };
-        if extent.iter().any(|extent| *extent <= 0.0) {
+        if extent.iter().any(|extent| *extent < SMALLEST) {
             return Err(InvalidArea);
         }
         let scale = [extent[0] / row[0], extent[1] / row[1]];
@@ -173,6 +176,7 @@ mod tests {
             area(f32::NAN, 0.0, 1.0, 1.0),
             area(0.0, f32::NEG_INFINITY, 1.0, 1.0),
             area(0.0, 0.0, f32::MAX, 1.0),
+            area(0.0, 0.0, f32::MIN_POSITIVE, 1.0),
         ] {
             assert!(Plan::new([8, 8], [8, 8], Mode::Stretch, Some(area)).is_err(), "{area:?}");
         }

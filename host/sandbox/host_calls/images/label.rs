@@ -82,3 +82,30 @@ pub(super) fn draw(picture: &mut Picture, text: &str, pen_width: f32, area: [f32
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_drawn_is_kept_and_the_tag_stays_in_the_picture() {
+        assert_eq!(printable("a\u{e4}\n~"), "a??~");
+        assert_eq!(printable(&"x".repeat(999)).len(), MAX_CHARACTERS);
+        let picture = Picture { width: 100, height: 50, channels: 1, pixels: vec![0; 5000] };
+        let above = place(&picture, "ab", 2.0, [10.0, 30.0]);
+        assert_eq!((above[0], above[3]), (10.0, 30.0));
+        let corner = place(&picture, "ab", 2.0, [95.0, 2.0]);
+        assert_eq!((corner[1], corner[2]), (2.0, 100.0));
+    }
+
+    #[test]
+    fn letters_can_be_read_on_any_colour() {
+        let mut picture = Picture { width: 200, height: 80, channels: 3, pixels: vec![90; 48_000] };
+        for (colour, letters) in [([255, 255, 0], [0, 0, 0]), ([0, 0, 120], [255, 255, 255])] {
+            let area = place(&picture, "M", 4.0, [0.0, 70.0]);
+            draw(&mut picture, "M", 4.0, area, colour);
+            let pixels = picture.pixels.as_chunks::<3>().0;
+            assert!(pixels.contains(&colour) && pixels.contains(&letters), "{colour:?}");
+        }
+    }
+}

@@ -16,6 +16,7 @@ mod png;
 mod resample;
 mod row;
 mod shapes;
+mod webp;
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use wasmtime::{Result, component::Resource};
 
 pub use self::{fit::Fit, pen::Pen};
 use self::{
-    open::{DECODER_BYTES, Opened, Unreadable},
+    open::{Opened, Unreadable, head_bytes},
     picture::Picture,
 };
 use super::{failure, memory, request::Handle, response::Draft, tensors::Tensor};
@@ -110,8 +111,7 @@ impl Guest {
             let detail = format!("the image has {} bytes, at most {} are taken", bytes.len(), self.image_limits.bytes);
             return Err(failure("too-large", detail));
         }
-        // Reading the head takes no more than this; most of it is given back at once.
-        let head = self.limits.charge(Kind::Images, DECODER_BYTES).map_err(memory)?;
+        let head = self.limits.charge(Kind::Images, head_bytes(bytes)).map_err(memory)?;
         let mut opened = Opened::new(bytes).map_err(refused)?;
         self.check_pixels(opened.width, opened.height)?;
         drop(head);

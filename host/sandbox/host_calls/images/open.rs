@@ -3,22 +3,30 @@
 //!
 //! Owns formats, orientation, and how kinds of pixels become ours. Refuses to know guests and accounts.
 
-use std::{borrow::Cow, io::Cursor};
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
-use image::{DynamicImage, GrayImage, ImageDecoder, RgbImage, codecs::webp::WebPDecoder, metadata::Orientation};
+use image::{DynamicImage, GrayImage, RgbImage, metadata::Orientation};
 
 use super::{
     jpeg::Jpeg,
     picture::{self, Picture},
     png::Png,
+    webp::WebP,
 };
 
-/// What WebP takes beside the picture for each pixel, measured and rounded up: planes, predictions, its own channels; and
-/// where there is transparency.
-const WEBP_WORKING_BYTES: usize = 6;
-const WEBP_ALPHA_WORKING_BYTES: usize = 12;
-/// What any decoder takes beside that: tables, blocks at the edges.
+/// What any decoder takes beside what depends on the size: tables, blocks at the edges.
 pub(super) const DECODER_BYTES: u64 = 512 << 10;
+
+/// The most metadata that is read in front of an image; more is no image that anybody made on purpose.
+pub(super) const MAX_METADATA_BYTES: usize = 8 << 20;
+
+/// What reading the head of a file takes: metadata is copied, and some of it put together.
+pub(super) fn head_bytes(file: &[u8]) -> u64 {
+    DECODER_BYTES + 2 * file.len().min(MAX_METADATA_BYTES) as u64
+}
 
 /// Why there is no picture, as a sentence for the plugin.
 pub(super) struct Unreadable(pub(super) Cow<'static, str>);
@@ -38,19 +46,18 @@ pub(super) struct Opened<'a> {
 enum Decoder<'a> {
     Jpeg(Box<Jpeg<'a>>),
     Png(Box<Png<'a>>),
-    // Decoding consumes it.
-    WebP(Option<Box<WebPDecoder<Cursor<&'a [u8]>>>>),
+    WebP(Box<WebP<'a>>),
 }
 
 impl<'a> Opened<'a> {
     /// Reads the head.
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        let opened = match bytes {
+        let opened = guarded(|| match bytes {
             [0xff, 0xd8, 0xff, ..] => Self::jpeg(bytes),
             [0x89, b'P', b'N', b'G', ..] => Self::png(bytes),
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Self::webp(bytes),
             _ => Err(Unreadable("these bytes are neither JPEG nor PNG nor WebP".into())),
-        }?;
+        })?;
         if opened.width == 0 || opened.height == 0 {
             return Err(Unreadable("the image has no pixels".into()));
         }
@@ -76,15 +83,11 @@ impl<'a> Opened<'a> {
     }
 
     fn webp(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        let mut webp = WebPDecoder::new(Cursor::new(bytes)).map_err(unreadable)?;
-        let (width, height) = webp.dimensions();
-        // Metadata that cannot be read is no reason to refuse the picture.
-        let exif = webp.exif_metadata().ok().flatten();
-        let orientation = exif.as_deref().map_or(Orientation::NoTransforms, orientation);
-        let each = if webp.color_type().has_alpha() { WEBP_ALPHA_WORKING_BYTES } else { WEBP_WORKING_BYTES };
-        let working_bytes = DECODER_BYTES + picture::bytes(width, height, each);
-        let decoder = Decoder::WebP(Some(Box::new(webp)));
-        Ok(Self { width, height, channels: 3, working_bytes, orientation, decoder })
+        let webp = WebP::new(bytes)?;
+        let (width, height) = webp.size();
+        let orientation = webp.exif().map_or(Orientation::NoTransforms, orientation);
+        let working_bytes = webp.working_bytes();
+        Ok(Self { width, height, channels: 3, working_bytes, orientation, decoder: Decoder::WebP(Box::new(webp)) })
     }
 
     /// Whether turning it upright takes as much memory again as the picture.
@@ -101,18 +104,17 @@ impl<'a> Opened<'a> {
 
     /// Decodes some of it; true when all is done.
     pub(super) fn step(&mut self, picture: &mut Picture) -> Result<bool, Unreadable> {
-        match &mut self.decoder {
+        guarded(|| match &mut self.decoder {
             Decoder::Jpeg(jpeg) => jpeg.decode(&mut picture.pixels).map(|()| true),
             Decoder::Png(png) => png.step(&mut picture.pixels),
-            Decoder::WebP(webp) => match webp.take() {
-                Some(webp) => decode_webp(*webp, &mut picture.pixels).map(|()| true),
-                None => Ok(true),
-            },
-        }
+            Decoder::WebP(webp) => webp.decode(&mut picture.pixels).map(|()| true),
+        })
     }
 
     /// Turns the decoded picture as its orientation says.
-    pub(super) fn upright(&self, picture: Picture) -> Picture {
+    pub(super) fn upright(self, picture: Picture) -> Picture {
+        // What the decoder still holds is in nobody's charge from here on.
+        drop(self.decoder);
         if self.orientation == Orientation::NoTransforms {
             return picture;
         }
@@ -127,17 +129,9 @@ impl<'a> Opened<'a> {
     }
 }
 
-fn decode_webp(webp: WebPDecoder<Cursor<&[u8]>>, pixels: &mut [u8]) -> Result<(), Unreadable> {
-    if webp.total_bytes() == pixels.len() as u64 {
-        return webp.read_image(pixels).map_err(unreadable);
-    }
-    let mut with_alpha = vec![0; pixels.len() / 3 * 4];
-    webp.read_image(&mut with_alpha).map_err(unreadable)?;
-    for (pixel, seen) in pixels.as_chunks_mut::<3>().0.iter_mut().zip(with_alpha.as_chunks::<4>().0) {
-        let [red, green, blue, alpha] = *seen;
-        *pixel = [red, green, blue].map(|channel| over_white(channel, alpha));
-    }
-    Ok(())
+/// What a decoder says of bytes from outside, of which a fault of its own is one way. Nothing of it is used afterwards.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Unreadable>) -> Result<T, Unreadable> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(Unreadable("its decoder failed".into())))
 }
 
 /// A transparent pixel's channel on white paper.
@@ -157,4 +151,45 @@ fn orientation(exif: &[u8]) -> Orientation {
 pub(super) fn unreadable(error: impl std::fmt::Display) -> Unreadable {
     const MAX_CHARACTERS: usize = 200;
     Unreadable(error.to_string().lines().next().unwrap_or_default().chars().take(MAX_CHARACTERS).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transparency_is_white_paper() {
+        assert_eq!([0, 100, 255].map(|channel| over_white(channel, 255)), [0, 100, 255]);
+        assert_eq!([0, 100, 255].map(|channel| over_white(channel, 0)), [255; 3]);
+        assert_eq!(over_white(0, 128), 127);
+    }
+
+    #[test]
+    fn exif_says_how_it_lies_and_nothing_wrong_is_believed() {
+        let says = |orientation: u8| {
+            let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+            exif.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+            exif
+        };
+        assert_eq!(orientation(&says(6)), Orientation::Rotate90);
+        assert_eq!(orientation(&[b"Exif\0\0", &says(8)[..]].concat()), Orientation::Rotate270);
+        for nonsense in [&says(0)[..], &says(9), &says(6)[..19], b"", b"MM\0*\xff\xff\xff\xff"] {
+            assert_eq!(orientation(nonsense), Orientation::NoTransforms);
+        }
+    }
+
+    #[test]
+    fn what_is_no_image_is_told_apart_by_its_first_bytes() {
+        for bytes in
+            [&b""[..], b"GIF89a", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF\0\0\0\0WEBP", b"RIFF\0\0\0\0WAVE"]
+        {
+            assert!(Opened::new(bytes).is_err(), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_fault_of_a_decoder_is_an_answer() {
+        let failed = guarded::<()>(|| panic!("a decoder's own fault"));
+        assert_eq!(failed.err().map(|unreadable| unreadable.0), Some("its decoder failed".into()));
+    }
 }

@@ -6,12 +6,12 @@ use std::io::Cursor;
 use png::{BitDepth, ColorType, Decoder, Limits, Reader, Transformations};
 
 use super::{
-    open::{DECODER_BYTES, Unreadable, over_white, unreadable},
+    open::{DECODER_BYTES, MAX_METADATA_BYTES, Unreadable, over_white, unreadable},
     picture,
 };
 
-/// What metadata and a row may take in the decoder.
-const MAX_DECODER_BYTES: usize = 64 << 20;
+/// The most bytes of a pixel that the decoder gives.
+const WIDEST_PIXEL: usize = 8;
 /// Pixels that are decoded in one step: about a millisecond.
 const STEP_PIXELS: usize = 100_000;
 /// Rows in memory while one is undone by the one above it: two of the decoder's, ours, and the window of the compression.
@@ -44,7 +44,11 @@ impl Kind {
 
 impl<'a> Png<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Unreadable> {
-        let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MAX_DECODER_BYTES });
+        // Its width stands at a fixed place. The decoder counts metadata and a row.
+        let width =
+            bytes.get(16..20).and_then(|width| width.first_chunk()).map_or(0, |width| u32::from_be_bytes(*width));
+        let limit = bytes.len().min(MAX_METADATA_BYTES) + width as usize * WIDEST_PIXEL + DECODER_BYTES as usize;
+        let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: limit });
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
         decoder.set_transformations(Transformations::EXPAND);
@@ -69,7 +73,8 @@ impl<'a> Png<'a> {
     pub(super) fn working_bytes(&self) -> u64 {
         let (width, height) = self.size();
         let rows = if self.reader.info().interlaced { u64::from(height) + ROWS } else { ROWS };
-        DECODER_BYTES + picture::bytes(width, 1, self.kind.bytes()).saturating_mul(rows)
+        let metadata = self.exif().map_or(0, <[u8]>::len) as u64;
+        DECODER_BYTES + 2 * metadata + picture::bytes(width, 1, self.kind.bytes()).saturating_mul(rows)
     }
 
     pub(super) fn exif(&self) -> Option<&[u8]> {
@@ -137,4 +142,28 @@ fn each<const FROM: usize, const TO: usize>(from: &[u8], to: &mut [u8], turn: im
 fn narrow(value: [u8; 2]) -> u8 {
     let value = u32::from(u16::from_be_bytes(value));
     ((value * 255 + 32_767) / 65_535) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_way() {
+        for (grey, alpha, wide, from, to) in [
+            (true, false, false, &[7][..], &[7][..]),
+            (true, true, false, &[7, 255], &[7]),
+            (false, true, false, &[1, 2, 3, 0], &[255, 255, 255]),
+            (true, false, true, &[0, 200], &[1]),
+            (false, false, true, &[0, 0, 255, 255, 128, 0], &[0, 255, 128]),
+            (true, true, true, &[1, 1, 255, 255], &[1]),
+            (false, true, true, &[1, 1, 2, 2, 3, 3, 255, 255], &[1, 2, 3]),
+        ] {
+            let kind = Kind { grey, alpha, wide };
+            assert_eq!(kind.bytes(), from.len());
+            let mut ours = vec![0; to.len()];
+            kind.turn(from, &mut ours);
+            assert_eq!(ours, to);
+        }
+    }
 }

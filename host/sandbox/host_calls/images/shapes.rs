@@ -145,3 +145,65 @@ pub(super) fn tiles(touched: Tile) -> impl Iterator<Item = Tile> {
         steps(touched.left, touched.right).map(move |(left, right)| Tile { left, top, right, bottom })
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INK: Ink = Ink { colour: [255; 3], opacity: 1.0 };
+
+    fn blank() -> Picture {
+        Picture { width: 12, height: 10, channels: 1, pixels: vec![0; 120] }
+    }
+
+    /// All that was laid over, in pixels.
+    fn sum(picture: &Picture) -> f32 {
+        picture.pixels.iter().map(|pixel| f32::from(*pixel)).sum::<f32>() / 255.0
+    }
+
+    #[test]
+    fn a_frame_covers_its_area_and_not_its_inside() {
+        for (outer, inner, area) in [
+            ([2.0, 2.0, 9.0, 8.0], None, 42.0),
+            ([2.0, 2.0, 9.0, 8.0], Some([4.0, 3.0, 7.0, 7.0]), 30.0),
+            ([1.5, 2.25, 9.5, 8.0], Some([2.5, 3.25, 8.5, 7.0]), 46.0 - 22.5),
+            ([-5.0, -5.0, 2.0, 2.0], None, 4.0),
+            ([20.0, 20.0, 30.0, 30.0], None, 0.0),
+            ([-1e9, -1e9, 1e9, 1e9], Some([-1e8, -1e8, 1e8, 1e8]), 0.0),
+            ([f32::NAN, 0.0, 3.0, 3.0], None, 9.0),
+        ] {
+            let mut picture = blank();
+            frame(&mut picture, outer, inner, INK);
+            assert!((sum(&picture) - area).abs() < 0.15, "{outer:?} {inner:?}: {}", sum(&picture));
+        }
+    }
+
+    #[test]
+    fn holes_stay_empty_and_far_points_do_no_harm() {
+        let square =
+            |from: f32, to: f32| [(from, from), (to, from), (to, to), (from, to)].map(|(x, y)| Point { x, y }).to_vec();
+        let drawn = |rings: &[Vec<Point>]| {
+            let mut picture = blank();
+            if let Some(shape) = Shape::inside(rings) {
+                let touched = Tile::touched(&picture, shape.bounds());
+                let all = touched.into_iter().flat_map(tiles).collect::<Vec<_>>();
+                all.into_iter().for_each(|tile| shape.paint(&mut picture, tile, FillRule::EvenOdd, INK));
+            }
+            sum(&picture)
+        };
+        assert!((drawn(&[square(1.0, 9.0), square(3.0, 6.0)]) - 55.0).abs() < 0.2);
+        assert!((drawn(&[square(-1e30, 1e30)]) - 120.0).abs() < 0.2);
+        assert_eq!(drawn(&[square(f32::NAN, 3.0), square(2.0, 2.0)[..2].to_vec(), Vec::new()]), 0.0);
+    }
+
+    #[test]
+    fn ink_is_laid_as_thick_as_it_is_told() {
+        let laid = |old: u8, covered: u8, opacity: f32| {
+            let mut pixel = [old];
+            Ink { colour: [200; 3], opacity }.lay(&mut pixel, covered);
+            pixel[0]
+        };
+        assert_eq!((laid(0, 255, 1.0), laid(0, 0, 1.0), laid(0, 255, 0.0)), (200, 0, 0));
+        assert_eq!((laid(100, 128, 1.0), laid(255, 255, 0.5)), (150, 227));
+    }
+}

@@ -17,6 +17,8 @@ pub(crate) enum Call {
     Rings(Draw),
     Encode(usize, String),
     Drop(usize),
+    Leave(usize),
+    Left(usize),
 }
 
 /// An image written into a row.

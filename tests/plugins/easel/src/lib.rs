@@ -13,9 +13,12 @@
 //! | `{"box": {"image", "area", …}}`, `{"rings": {"image", "rings", …}}` | draws |
 //! | `{"encode": [image, format]}` | a file |
 //! | `{"drop": image}` | lets go of it |
+//! | `{"leave": image}`, `{"left": n}` | keeps it beyond the invocation; takes up what an earlier one has left |
 #![forbid(unsafe_code)]
 
 mod call;
+
+use std::cell::RefCell;
 
 use call::{Call, Draw, Row};
 use tenon_sdk::images::{Area, Fit, Image, Pen, Point};
@@ -23,6 +26,11 @@ use tenon_sdk::{Failure, HostCall, Preprocessing, Rejection, Request, Response, 
 
 /// The header in which each call's outcome is told.
 const SAID: &str = "said";
+
+thread_local! {
+    /// Images of earlier invocations, where the instance serves again.
+    static LEFT: RefCell<Vec<Image>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What the calls so far have made, and said.
 #[derive(Default)]
@@ -86,6 +94,14 @@ impl Easel {
             }
             Call::Encode(image, format) => self.image(image)?.encode(&format, response)?,
             Call::Drop(image) => drop(self.images.get_mut(image).and_then(Option::take)),
+            Call::Leave(image) => {
+                let image = self.images.get_mut(image).and_then(Option::take).ok_or_else(absent)?;
+                LEFT.with_borrow_mut(|left| left.push(image));
+            }
+            Call::Left(number) => {
+                let image = LEFT.with_borrow_mut(|left| (number < left.len()).then(|| left.remove(number)));
+                self.images.push(Some(image.ok_or_else(absent)?));
+            }
         }
         Ok("ok".into())
     }
