@@ -151,9 +151,13 @@ fn built() -> impl Iterator<Item = (String, Vec<u8>, Option<&'static str>)> {
     let of_folder = |(folder, package): (&str, &'static str)| {
         let below = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).unwrap();
         // Those in other languages are built by `make test-languages`.
-        let in_rust = below.map(Result::unwrap).filter(|entry| entry.path().join("Cargo.toml").is_file());
-        let names = in_rust.map(|entry| entry.file_name().into_string().unwrap());
-        names.filter(|name| name != "sdk").map(move |name| format!("{package}_{name}.wasm"))
+        let in_rust = below.map(Result::unwrap).filter(|entry| {
+            let manifest = std::fs::read_to_string(entry.path().join("Cargo.toml"));
+            // The others are libraries of theirs.
+            manifest.is_ok_and(|manifest| manifest.contains("cdylib"))
+        });
+        let names = in_rust.map(|entry| entry.file_name().into_string().unwrap().replace('-', "_"));
+        names.map(move |name| format!("{package}_{name}.wasm"))
     };
     let files = [("plugins", "tenon"), ("tests/plugins", "test")].into_iter().flat_map(of_folder);
     files.map(|file| (file.clone(), std::fs::read(made("target/wasm32-wasip2/plugin").join(file)).unwrap(), None))
