@@ -92,7 +92,8 @@ pub(crate) fn offer(name: &str) -> Option<Offer> {
     }
 }
 
-/// The full name of an exported interface.
+/// The full name of an exported interface of this very version.
+#[cfg(test)]
 pub(crate) fn export_name(interface: &str) -> String {
     format!("{PACKAGE}{interface}@{VERSION}")
 }

@@ -191,6 +191,8 @@ fn same_objects(tenon: &[u8], other: &[u8]) -> bool {
     };
     let (Some(tenon), Some(other)) = (objects(tenon), objects(other)) else { return false };
     let near = |(a, b): (&f64, &f64)| (a - b).abs() < PIXELS;
-    let same = |(a, b): (&(u64, Vec<f64>), &(u64, Vec<f64>))| a.0 == b.0 && a.1.iter().zip(&b.1).all(near);
-    !tenon.is_empty() && tenon.len() == other.len() && tenon.iter().zip(&other).all(same)
+    let same = |(class, sides): &(u64, Vec<f64>), (other, at): &(u64, Vec<f64>)| {
+        class == other && sides.iter().zip(at).all(near)
+    };
+    !tenon.is_empty() && tenon.len() == other.len() && tenon.iter().zip(&other).all(|(a, b)| same(a, b))
 }

@@ -74,7 +74,7 @@ pub(super) fn draw(picture: &mut Picture, text: &str, pen_width: f32, area: [f32
         let line = ((row as f32 - area[1]).max(0.0) as u32 / font.times) as usize;
         let pixels = picture.part_mut(row, tile.left..tile.right);
         for (column, pixel) in (tile.left..tile.right).zip(pixels.chunks_exact_mut(channels)) {
-            let Some(across) = (column as f32 >= start).then(|| (column as f32 - start) as u32) else { continue };
+            let Some(across) = (column as f32 >= start).then_some((column as f32 - start) as u32) else { continue };
             let Some(Some(letter)) = letters.get((across / letter_width) as usize) else { continue };
             let within = (across % letter_width / font.times) as usize;
             let covered = letter.raster().get(line).and_then(|line| line.get(within)).copied().unwrap_or(0);
