@@ -32,7 +32,7 @@ fn learns(lesson: &dyn Lesson, steps: u64, part: f64) {
 
 #[test]
 fn the_detector_learns() {
-    learns(&detector::Shapes, 60, 0.6);
+    learns(&detector::Shapes, 40, 0.85);
 }
 
 #[test]
@@ -42,17 +42,17 @@ fn the_classifier_learns() {
 
 #[test]
 fn hrnet_learns() {
-    learns(&cells::HRNET, 50, 0.9);
+    learns(&cells::HRNET, 40, 0.92);
 }
 
 #[test]
 fn resunet_learns() {
-    learns(&cells::RESUNET, 90, 0.9);
+    learns(&cells::RESUNET, 50, 0.92);
 }
 
 #[test]
 fn unet_learns() {
-    learns(&cells::UNET, 70, 0.9);
+    learns(&cells::UNET, 50, 0.88);
 }
 
 #[test]
