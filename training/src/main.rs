@@ -97,8 +97,8 @@ enum Command {
 /// How to train.
 #[derive(Args)]
 struct Training {
-    /// `all` (that see), `detector`, `classifier`, `cells-hrnet`, `cells-resunet`, `cells-unet`, or `tagger`, whose encoder
-    /// is looked for in .tenon/minilm (see setup/minilm.py).
+    /// `all` (that see), `detector`, `classifier`, `cells-hrnet`, `cells-resunet`, `cells-unet`, or `tagger`, whose
+    /// encoder is looked for in .tenon/minilm (see setup/minilm.py).
     name: String,
     /// For so long, instead of the recipe's number of steps.
     #[arg(long)]

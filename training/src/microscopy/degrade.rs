@@ -1,5 +1,5 @@
-//! What optics and camera do to a specimen: uneven light, contrast, blur, dirt, noise. Owns that; what it must not do is
-//! move anything, because truth would no longer fit.
+//! What optics and camera do to a specimen: uneven light, contrast, blur, dirt, noise. Owns that; what it must not do
+//! is move anything, because truth would no longer fit.
 
 use std::f32::consts::TAU;
 

@@ -1,6 +1,6 @@
-//! Stained tissue: fibres, glands and open space behind, nuclei in front. Owns the two stainings: haematoxylin with eosin
-//! (pink), and with DAB (brown, immunohistochemistry). Only nuclei are cells here: brown is what the stain shows, and
-//! blurred outlines of glands are nobody's cell.
+//! Stained tissue: fibres, glands and open space behind, nuclei in front. Owns the two stainings: haematoxylin with
+//! eosin (pink), and with DAB (brown, immunohistochemistry). Only nuclei are cells here: brown is what the stain shows,
+//! and blurred outlines of glands are nobody's cell.
 
 use fastrand::Rng;
 

@@ -1,5 +1,5 @@
-//! Outlines: circles and polygons by their distance, which is what smooth edges, borders and boxes are made of. Owns the
-//! geometry; refuses to know pixels' colours.
+//! Outlines: circles and polygons by their distance, which is what smooth edges, borders and boxes are made of. Owns
+//! the geometry; refuses to know pixels' colours.
 
 /// A closed curve.
 #[derive(Clone, Debug)]

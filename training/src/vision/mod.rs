@@ -75,8 +75,8 @@ pub(crate) fn train(name: &str, order: &Order<'_>, out: &mut impl Write) -> anyh
     Ok(())
 }
 
-/// Measures weights of the folder `weights` on `pictures` held-out pictures, or as many as the recipe says; an error if one
-/// model is below what its recipe asks for.
+/// Measures weights of the folder `weights` on `pictures` held-out pictures, or as many as the recipe says; an error if
+/// one model is below what its recipe asks for.
 pub(crate) fn evaluate(name: &str, weights: &Path, pictures: Option<u64>, out: &mut impl Write) -> anyhow::Result<()> {
     let mut below = Vec::new();
     for lesson in lessons(name)? {

@@ -1,5 +1,5 @@
-//! What is kept beside weights: the command that made them, and what they came to. Owns that file's form. Why a file and
-//! not a page: it is written by whoever trains, so it cannot be forgotten.
+//! What is kept beside weights: the command that made them, and what they came to. Owns that file's form. Why a file
+//! and not a page: it is written by whoever trains, so it cannot be forgotten.
 
 use std::{collections::BTreeMap, fmt, path::Path};
 

@@ -1,5 +1,5 @@
-//! Every model learns, is exported as it is, and its committed weights are as good as they say. Held-out figures here are
-//! of few pictures, so that they take seconds; `tenon-training evaluate` repeats the stated ones.
+//! Every model learns, is exported as it is, and its committed weights are as good as they say. Held-out figures here
+//! are of few pictures, so that they take seconds; `tenon-training evaluate` repeats the stated ones.
 
 use std::path::Path;
 
@@ -22,8 +22,8 @@ fn train_for(lesson: &dyn Lesson, budget: Budget, seed: u64) -> trainer::Trained
     trainer::train(lesson, &trainer::Plan { budget, seed, from: None }, &mut |_| Ok(()), &mut Vec::new()).unwrap()
 }
 
-/// One model's loss falls to less than `part` of what it was at the beginning. By steps and not by time, so that it comes
-/// out alike on every machine: about ten seconds of a core that has nothing else to do.
+/// One model's loss falls to less than `part` of what it was at the beginning. By steps and not by time, so that it
+/// comes out alike on every machine: about ten seconds of a core that has nothing else to do.
 fn learns(lesson: &dyn Lesson, steps: u64, part: f64) {
     tch::set_num_threads(1);
     let [first, last] = train_for(lesson, Budget::Steps(steps), 7).losses;
@@ -70,8 +70,8 @@ fn equal_seeds_are_equal_weights_and_others_are_not() {
 /// How much less than what is on record so few pictures may come to.
 const FEW: f64 = 0.03;
 
-/// Committed weights of a model come to nearly what the record beside them says. Whether that is as much as the recipe asks
-/// for is said by `evaluate`, and in the record.
+/// Committed weights of a model come to nearly what the record beside them says. Whether that is as much as the recipe
+/// asks for is said by `evaluate`, and in the record.
 fn is_as_good(lesson: &dyn Lesson, pictures: u64) {
     tch::set_num_threads(1);
     let file = super::weights_file(committed(), lesson.name());

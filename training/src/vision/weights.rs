@@ -1,6 +1,6 @@
-//! A net's parameters by name, and their file. Owns the form on disk: safetensors in 16 bits, which is half the size and
-//! no figure's loss (figures are measured with what was read back). Refuses weights that are missing, of another shape,
-//! or no numbers.
+//! A net's parameters by name, and their file. Owns the form on disk: safetensors in 16 bits, which is half the size
+//! and no figure's loss (figures are measured with what was read back). Refuses weights that are missing, of another
+//! shape, or no numbers.
 
 use std::{collections::BTreeMap, path::Path};
 

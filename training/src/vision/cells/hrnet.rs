@@ -1,5 +1,6 @@
 //! A net in the manner of HRNet: branches at a quarter, an eighth, a sixteenth and a thirty-second of the size run side
-//! by side and tell each other what they see after every stage, so that the finest is never lost. Owns the architecture.
+//! by side and tell each other what they see after every stage, so that the finest is never lost. Owns the
+//! architecture.
 
 use tch::{TchError, Tensor};
 

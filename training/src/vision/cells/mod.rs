@@ -1,6 +1,6 @@
-//! `cells-hrnet`, `cells-resunet`, `cells-unet`: which pixels of a microscope's picture are cell. Owns how all three are
-//! taught and measured and what they answer; each architecture has its own file. Only their nets differ, so that they
-//! can be compared.
+//! `cells-hrnet`, `cells-resunet`, `cells-unet`: which pixels of a microscope's picture are cell. Owns how all three
+//! are taught and measured and what they answer; each architecture has its own file. Only their nets differ, so that
+//! they can be compared.
 
 mod hrnet;
 mod loss;
@@ -94,7 +94,7 @@ impl Lesson for Cells {
     }
 
     fn recipe(&self) -> Recipe {
-        Recipe { steps: 4000, batch: 8, rate: self.rate, figure: ("IoU", 0.85), held_out: 200 }
+        Recipe { steps: 8000, batch: 8, rate: self.rate, figure: ("IoU", 0.85), held_out: 200 }
     }
 
     fn network(&self, layers: &Layers<'_>) -> anyhow::Result<Box<dyn Network>> {

@@ -1,5 +1,5 @@
-//! A residual U-Net with attention (CBAM): each block adds to its input, and weighs first its channels (by their mean and
-//! maximum over the picture), then its pixels (by their mean and maximum over the channels). Owns the architecture.
+//! A residual U-Net with attention (CBAM): each block adds to its input, and weighs first its channels (by their mean
+//! and maximum over the picture), then its pixels (by their mean and maximum over the channels). Owns the architecture.
 
 use tch::{Kind, TchError, Tensor};
 

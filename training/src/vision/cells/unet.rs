@@ -1,5 +1,5 @@
-//! A U-Net: down four times, up four times, and at each size what was seen on the way down beside what comes up. Owns the
-//! architecture.
+//! A U-Net: down four times, up four times, and at each size what was seen on the way down beside what comes up. Owns
+//! the architecture.
 
 use tch::{TchError, Tensor};
 

@@ -1,5 +1,5 @@
-//! `classifier`: says which of the five shapes a small picture shows. Owns how it is taught and measured; what it sees is
-//! a scene's shape, cut out as roughly as a detector would.
+//! `classifier`: says which of the five shapes a small picture shows. Owns how it is taught and measured; what it sees
+//! is a scene's shape, cut out as roughly as a detector would.
 
 mod net;
 
@@ -30,7 +30,7 @@ impl Lesson for Cuttings {
     }
 
     fn recipe(&self) -> Recipe {
-        Recipe { steps: 2500, batch: 32, rate: 2e-3, figure: ("accuracy", 0.95), held_out: 2000 }
+        Recipe { steps: 1000, batch: 32, rate: 2e-3, figure: ("accuracy", 0.95), held_out: 2000 }
     }
 
     fn network(&self, layers: &Layers<'_>) -> anyhow::Result<Box<dyn Network>> {

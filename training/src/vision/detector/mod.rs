@@ -1,5 +1,5 @@
-//! `detector`: finds coloured shapes. Owns how it is taught and measured; the net is in `net`, its loss in `assign`, its
-//! figure in `score`, what it sees in `scenes`.
+//! `detector`: finds coloured shapes. Owns how it is taught and measured; the net is in `net`, its loss in `assign`,
+//! its figure in `score`, what it sees in `scenes`.
 
 mod assign;
 mod net;
@@ -20,8 +20,8 @@ use net::{Anchors, Detector, SIDE};
 
 /// Pictures that are measured at once.
 const AT_ONCE: usize = 8;
-/// Until which progress pictures are smaller than the model's input, and how large: a step on 192 pixels takes a third of
-/// the time, and shapes are the same.
+/// Until which progress pictures are smaller than the model's input, and how large: a step on 192 pixels takes a third
+/// of the time, and shapes are the same.
 const SIDES: [(f64, i64); 2] = [(0.5, 192), (0.75, 256)];
 /// The narrowest side of a picture, as a part of the other.
 const NARROWEST: f32 = 0.45;
@@ -41,7 +41,7 @@ impl Lesson for Shapes {
     }
 
     fn recipe(&self) -> Recipe {
-        Recipe { steps: 4000, batch: 8, rate: 2e-3, figure: ("mAP@0.5", 0.9), held_out: 500 }
+        Recipe { steps: 6000, batch: 8, rate: 2e-3, figure: ("mAP@0.5", 0.9), held_out: 500 }
     }
 
     fn network(&self, layers: &Layers<'_>) -> anyhow::Result<Box<dyn Network>> {

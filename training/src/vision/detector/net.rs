@@ -1,6 +1,6 @@
 //! The detector's net: a backbone that halves the picture five times, features that go down and up again, and at three
-//! sizes a head for boxes and one for classes. Owns the architecture and how its numbers become boxes. Anchor-free: each
-//! cell of 8, 16 or 32 pixels says how far a shape's edges are from its middle.
+//! sizes a head for boxes and one for classes. Owns the architecture and how its numbers become boxes. Anchor-free:
+//! each cell of 8, 16 or 32 pixels says how far a shape's edges are from its middle.
 
 use tch::{Device, Kind, TchError, Tensor};
 
