@@ -1,5 +1,6 @@
-//! docs/training.md is true: the script on the page traces a PyTorch module as it stands, and a host serves what comes out by
-//! the `model.toml` on the page. PyTorch is what `setup/pytorch.py` sets up; without it the test says that it is skipped.
+//! docs/training.md is true: the script on the page traces a PyTorch module as it stands, and a host serves what comes
+//! out by the `model.toml` on the page. PyTorch is what `setup/pytorch.py` sets up; without it the test says that it is
+//! skipped.
 
 use std::path::{Path, PathBuf};
 
