@@ -42,8 +42,9 @@ pub struct Easel {
 
 impl Preprocessing for Easel {
     fn preprocess(&mut self, request: &Request) -> Result<Step, Rejection> {
-        const MAX_PROGRAM_BYTES: u64 = 1 << 20;
-        let head = request.read_body(0, MAX_PROGRAM_BYTES);
+        // Most programs are short, and what comes behind them stays in the host.
+        let mut reads = [4 << 10, 1 << 20].into_iter().map(|most| request.read_body(0, most));
+        let head = reads.find(|head| head.contains(&b'\n')).unwrap_or_default();
         let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
         let calls: Vec<Call> =
             serde_json::from_slice(line).map_err(|error| Rejection::bad_request("no-program", error.to_string()))?;
