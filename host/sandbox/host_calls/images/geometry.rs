@@ -62,6 +62,9 @@ impl Wish {
 
     /// What of it there is, in an image of `size` pixels.
     fn within(&self, size: f64) -> Side {
+        if self.extent < SMALLEST {
+            return Side { first: 0, count: 0, start: 0.0, extent: 0.0 };
+        }
         if self.start >= 0.0 && self.start + self.extent <= size {
             let (first, count) = (self.first as u32, self.count as u32);
             return Side { first, count, start: self.start, extent: self.extent };
@@ -189,14 +192,14 @@ mod tests {
             row in [1_u32..600, 1_u32..600],
             mode in prop::sample::select(vec![Mode::Stretch, Mode::Letterbox, Mode::Cover]),
             start in [-9000.0_f32..9000.0, -9000.0_f32..9000.0],
-            extent in [0.001_f32..20_000.0, 0.001_f32..20_000.0],
+            extent in [0.0001_f32..20_000.0, 0.0001_f32..20_000.0],
         ) {
             let area = area(start[0], start[1], start[0] + extent[0], start[1] + extent[1]);
             let Ok(plan) = Plan::new(image, row, mode, Some(area)) else { return Ok(()) };
             for (side, image, row) in [(plan.x, image[0], row[0]), (plan.y, image[1], row[1])] {
                 prop_assert!(side.first + side.count <= row);
                 prop_assert!(side.start >= 0.0 && side.start + side.extent <= f64::from(image) + 1e-6);
-                prop_assert!(side.count == 0 || side.extent > 0.0);
+                prop_assert!(side.count == 0 || side.extent >= SMALLEST);
             }
         }
     }
