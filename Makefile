@@ -47,6 +47,12 @@ define lay_out
 		cmp -s "$$from" "$$to" || { cp "$$from" "$$to.partial"; mv "$$to.partial" "$$to"; }; done
 endef
 
+define make_service_models
+@$(TRAINING) minilm --weights .tenon/minilm --to $(SERVICE_MODELS)
+@$(TRAINING) services --weights .tenon/minilm --to $(SERVICE_MODELS)
+@$(TRAINING) samples --to .tenon/services/samples
+endef
+
 help: ## This list
 	@echo 'make <target>:'
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) \
@@ -104,9 +110,7 @@ service-plugins: wasm-target
 
 service-models: build weights
 	$(call say,models of the services into $(SERVICE_MODELS))
-	@$(TRAINING) minilm --weights .tenon/minilm --to $(SERVICE_MODELS)
-	@$(TRAINING) services --weights .tenon/minilm --to $(SERVICE_MODELS)
-	@$(TRAINING) samples --to .tenon/services/samples
+	$(make_service_models)
 
 examples: build services ## Every example of examples/: the call and the answer
 	$(call say,examples)
@@ -133,9 +137,7 @@ test: libtorch test-plugins service-plugins weights ## Everything the tests need
 	@$(TRAINING) minilm --weights .tenon/minilm --to $(MODELS)
 	@$(TRAINING) check-minilm --model $(MODELS)/minilm/1/model.pt --reference tests/fixtures/minilm
 	@$(TRAINING) fixtures --to $(TEST_MODELS)
-	@$(TRAINING) minilm --weights .tenon/minilm --to $(SERVICE_MODELS)
-	@$(TRAINING) services --weights .tenon/minilm --to $(SERVICE_MODELS)
-	@$(TRAINING) samples --to .tenon/services/samples
+	$(make_service_models)
 	$(call say,tests)
 	@if command -v cargo-nextest >/dev/null; then cargo test --workspace --doc; cargo nextest run --workspace; \
 		else cargo test --workspace; fi
@@ -150,11 +152,12 @@ test-languages: build wasm-target model ## The plugins in Python and JavaScript,
 # BENCHMARKS.md lists the parts. Peers are 2.6 GB, so they are set up only for who asks for them by name; from then on they
 # are among all figures. One call builds all programs: another choice of packages or targets would build the
 # dependencies a second time.
-bench: libtorch test-plugins weights ## The figures of BENCHMARKS.md, or BENCH="empty copy"; peers once BENCH=peers set them up
+bench: libtorch test-plugins service-plugins weights ## The figures of BENCHMARKS.md, or BENCH="empty copy"; peers once BENCH=peers set them up
 	$(call say,benchmarks: models and programs)
 	@cargo build --workspace --bins
 	@$(TRAINING) minilm --weights .tenon/minilm --to $(MODELS)
 	@$(TRAINING) fixtures --to $(TEST_MODELS)
+	$(make_service_models)
 	@case " $(BENCH) " in *" peers "*) python3 setup/peers.py;; esac
 	@cargo build --release -p tenon-host -p tenon --bins --bench figures
 	$(call say,benchmarks)

@@ -14,7 +14,6 @@ use std::{
 
 use axum::{
     Extension, Router,
-    body::Body,
     http::{HeaderValue, Request, Response, Version, header},
 };
 use hyper::{
@@ -41,6 +40,7 @@ use super::{
     problem::Problem,
     server::{Phase, past},
     tls::HTTP_2,
+    unread,
     unsent::Tracked,
 };
 
@@ -142,8 +142,9 @@ async fn answer(router: Router, pace: Arc<Pace>, request: Request<Incoming>) -> 
         None => router,
         Some(flaw) => refusing(flaw),
     };
-    let mut response = handle(router, request.map(Body::new)).await;
-    if pace.leaves() {
+    let (request, left) = unread::watch(request);
+    let mut response = handle(router, request).await;
+    if pace.leaves() || left.is_much() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Tracked::new(body, in_progress)))

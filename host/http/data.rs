@@ -26,24 +26,26 @@ use crate::{
     function::{ErrorShape, Runtime},
 };
 
-/// What the data plane answers with.
+/// What the data plane answers with. One handle, because every request takes it twice.
 #[derive(Clone)]
-pub(super) struct Plane {
+pub(super) struct Plane(Arc<Parts>);
+
+struct Parts {
     runtime: Arc<Runtime>,
-    mapped: Arc<Mapped>,
+    mapped: Mapped,
     document: Bytes,
 }
 
 impl FromRef<Plane> for Arc<Runtime> {
     fn from_ref(plane: &Plane) -> Self {
-        plane.runtime.clone()
+        plane.0.runtime.clone()
     }
 }
 
 /// Routes of the data plane; `mapped` are the operator's own.
 pub fn router(runtime: Arc<Runtime>, mapped: Mapped) -> Router {
     let document = openapi::data(&mapped);
-    let plane = Plane { runtime: runtime.clone(), mapped: Arc::new(mapped), document };
+    let plane = Plane(Arc::new(Parts { runtime: runtime.clone(), mapped, document }));
     routes()
         .router()
         .fallback(nothing_here)
@@ -63,7 +65,7 @@ pub(super) fn routes() -> Routes<Plane> {
         .any("/v1/functions/{*call}", invoke, &calls.collect::<Vec<_>>())
         .get("/v1/functions", functions)
         .get("/v1/models", models)
-        .get("/openapi.json", async |State(plane): State<Plane>| openapi::document(plane.document))
+        .get("/openapi.json", async |State(plane): State<Plane>| openapi::document(plane.0.document.clone()))
         .get("/health/live", async || Json(json!({ "live": true })))
         .get("/health/ready", ready)
 }
@@ -85,10 +87,10 @@ async fn who(
     next: Next,
 ) -> Response<Body> {
     let path = request.uri().path();
-    match plane.runtime.identity().caller(bearer(request.headers())) {
+    match plane.0.runtime.identity().caller(bearer(request.headers())) {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            match plane.mapped.find(request.uri().path()) {
+            match plane.0.mapped.find(request.uri().path()) {
                 Some(line) => {
                     let place = line.place(request.uri().path());
                     // In a box: requests that no route is for need not carry the room that it takes.
@@ -100,7 +102,7 @@ async fn who(
         Err(_) if FOR_ALL.iter().any(|open| path.starts_with(open)) => next.run(request).await,
         Err(error) => {
             let problem = Problem::new(problem::access(&error), error.to_string(), &head.id);
-            let mut response = match plane.mapped.find(path) {
+            let mut response = match plane.0.mapped.find(path) {
                 Some(line) => problem.into_response_as(plane.shape(Some(line), None)),
                 None if path.starts_with("/v2") => oip::refusal(problem),
                 None => problem.into_response(),
@@ -133,7 +135,7 @@ impl Plane {
             Ok(asked) => asked,
             Err((code, detail)) => {
                 let caller = parts.extensions.get::<Caller>().cloned().unwrap_or_default();
-                let known = self.runtime.errors_for(&caller, &place.tenant, &place.function);
+                let known = self.0.runtime.errors_for(&caller, &place.tenant, &place.function);
                 let problem = Problem::new(code, detail, &head.id);
                 let mut response = problem.into_response_as(self.shape(line, known));
                 if response.status() == 405 {
@@ -143,7 +145,7 @@ impl Plane {
             }
         };
         let call = incoming::call(parts, place, asked, head);
-        let outcome = self.runtime.handle(call, WireBody::new(body)).await;
+        let outcome = self.0.runtime.handle(call, WireBody::new(body)).await;
         let shape = self.shape(line, outcome.errors);
         answer::write(outcome, head, shape)
     }
@@ -152,7 +154,7 @@ impl Plane {
     /// meant by the line. Whoever calls by a line is told, because the operator said it to everybody.
     fn shape(&self, line: Option<&Line>, known: Option<ErrorShape>) -> ErrorShape {
         let stated = line.and_then(|line| line.errors).or(known);
-        let meant = || line.and_then(|line| self.runtime.functions().errors(&line.tenant, &line.function));
+        let meant = || line.and_then(|line| self.0.runtime.functions().errors(&line.tenant, &line.function));
         stated.or_else(meant).unwrap_or_default()
     }
 }

@@ -28,6 +28,7 @@ mod routes;
 mod server;
 mod tenants;
 mod tls;
+mod unread;
 mod unsent;
 mod upload;
 

@@ -67,6 +67,8 @@ async fn bodies_over_the_limit() {
     {
         let answer = ask(&host, &post(rest)).await;
         let problem = answer.is_problem(413, "body-too-large");
+        // What was announced cannot be told from a further request: callers are told that there is no room for one.
+        assert_eq!(answer.header("connection"), "close");
         assert!(problem["detail"].as_str().unwrap().contains("1048576"), "{problem}");
     }
     // In chunks nothing is announced: the answer comes while the body is read.
@@ -78,6 +80,11 @@ async fn bodies_over_the_limit() {
     let answer = host.call("probe/echo", vec![b'x'; OVER_LIMIT - 1]).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.json()["body_size"], OVER_LIMIT - 1);
+    assert_eq!(answer.header("connection"), "", "all of it was read");
+    // One connection after the other is given up, and no request with them.
+    for _ in 0..20 {
+        host.call("probe/echo", vec![b'x'; OVER_LIMIT]).await.is_problem(413, "body-too-large");
+    }
     host.all_back_to_zero().await;
 }
 

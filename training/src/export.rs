@@ -2,12 +2,12 @@
 //! Knows nothing of particular models or of where files go. Why tracing: it needs only the native libtorch, no Python,
 //! and what it records is the very function that was checked.
 
-use std::path::Path;
+use std::{io::Write, path::Path};
 
 use anyhow::{Context, ensure};
 use tch::{CModule, IValue, TchError, Tensor};
 
-use crate::program;
+use crate::{folder::Folder, program};
 
 /// A model as a function. Shapes must reach the result only through tensor operations, never through Rust integers:
 /// an integer is recorded as a constant, and the module would then serve the example's shape alone.
@@ -15,6 +15,35 @@ pub(crate) type Forward<'a> = dyn Fn(&[Tensor]) -> Result<Vec<Tensor>, TchError>
 
 /// How far a saved module may be from the function it was traced from: the executor may fuse or reorder.
 const TOLERANCE: f64 = 1e-6;
+
+/// A model that is to be a folder: what it is called, what it is made of, what says so, what lies beside its module, and the
+/// inputs that it is traced with (the first) and compared at (the others).
+pub(crate) struct Model<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) recipe: &'a str,
+    pub(crate) manifest: &'a str,
+    pub(crate) beside: &'a [(&'a str, Vec<u8>)],
+    pub(crate) examples: &'a [Vec<Tensor>],
+}
+
+impl Model<'_> {
+    /// Traces `forward`, compares what was saved with it, puts the model into `place`, and says so.
+    pub(crate) fn publish(&self, forward: &Forward<'_>, place: &Folder, out: &mut impl Write) -> anyhow::Result<()> {
+        let Self { name, recipe, manifest, beside, examples } = self;
+        let mut largest = 0.0;
+        place.write(recipe, manifest, beside, |file| {
+            save(name, forward, &examples[0], file)?;
+            largest = verify(forward, &examples[1..], file)?;
+            Ok(())
+        })?;
+        let (home, others) = (place.home().display(), examples.len() - 1);
+        writeln!(
+            out,
+            "model {name}: written to {home}; equal to its source at {others} other shapes (largest difference {largest:e})"
+        )?;
+        Ok(())
+    }
+}
 
 /// Records `forward` on `example` and saves the module as `file`.
 pub(crate) fn save(name: &str, forward: &Forward<'_>, example: &[Tensor], file: &Path) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 //! Owns the layouts in which detectors of the YOLO family answer. Refuses to trust them: what is not a finite number
 //! is told, what is no box is dropped.
 
+use serde::Serialize;
 use tenon_sdk::images::{Area, Mapping, Point};
 
 /// How a row of the model's output is to be read.
@@ -30,6 +31,28 @@ impl std::str::FromStr for Layout {
     }
 }
 
+/// A box as answers have it, in pixels of the image: `{"x1", "y1", "x2", "y2"}`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Corners<T> {
+    x1: T,
+    y1: T,
+    x2: T,
+    y2: T,
+}
+
+impl<T> From<[T; 4]> for Corners<T> {
+    fn from([x1, y1, x2, y2]: [T; 4]) -> Self {
+        Self { x1, y1, x2, y2 }
+    }
+}
+
+impl Corners<f32> {
+    /// The box as the host's calls take it.
+    pub fn area(self) -> Area {
+        Area { start: Point { x: self.x1, y: self.y1 }, end: Point { x: self.x2, y: self.y2 } }
+    }
+}
+
 /// One object.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -44,8 +67,7 @@ pub struct Found {
 impl Found {
     /// The box as the host's calls take it.
     pub fn area(&self) -> Area {
-        let [x1, y1, x2, y2] = self.corners;
-        Area { start: Point { x: x1, y: y1 }, end: Point { x: x2, y: y2 } }
+        Corners::from(self.corners).area()
     }
 
     /// The box in the image, cut at its edges; none if nothing of it is there.

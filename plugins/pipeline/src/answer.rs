@@ -1,7 +1,7 @@
 //! The answer's shape: what each model says of each object.
 
 use serde::Serialize;
-use tenon_pictures::boxes::Found;
+use tenon_pictures::boxes::{Corners, Found};
 
 /// The answer to the caller.
 #[derive(Debug, Serialize)]
@@ -14,19 +14,11 @@ pub(crate) struct Answer {
 #[derive(Debug, Serialize)]
 struct Object {
     #[serde(rename = "box")]
-    corners: Corners,
+    corners: Corners<f32>,
     detected: Named,
     classified: Named,
     /// Both models say the same.
     agreed: bool,
-}
-
-#[derive(Debug, Serialize)]
-struct Corners {
-    x1: f32,
-    y1: f32,
-    x2: f32,
-    y2: f32,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,14 +52,11 @@ impl Answer {
             class_id: class,
             confidence,
         };
-        let objects = found.iter().zip(opinions).map(|(found, opinion)| {
-            let [x1, y1, x2, y2] = found.corners;
-            Object {
-                corners: Corners { x1, y1, x2, y2 },
-                detected: named(found.class, found.confidence),
-                classified: named(opinion.class, opinion.confidence),
-                agreed: found.class == opinion.class,
-            }
+        let objects = found.iter().zip(opinions).map(|(found, opinion)| Object {
+            corners: found.corners.into(),
+            detected: named(found.class, found.confidence),
+            classified: named(opinion.class, opinion.confidence),
+            agreed: found.class == opinion.class,
         });
         Answer { width: size.0, height: size.1, objects: objects.collect() }
     }

@@ -5,6 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
+use tenon_pictures::boxes::Corners;
 use tenon_pictures::palette::colour;
 use tenon_pictures::picture::line_width;
 use tenon_pictures::rings::{Outlines, Ring};
@@ -51,7 +52,7 @@ struct Found {
     area: u64,
     centroid: Place,
     #[serde(rename = "box")]
-    corners: Corners,
+    corners: Corners<u32>,
     score: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     polygon: Vec<Ring>,
@@ -61,14 +62,6 @@ struct Found {
 struct Place {
     x: f64,
     y: f64,
-}
-
-#[derive(Debug, Serialize)]
-struct Corners {
-    x1: u32,
-    y1: u32,
-    x2: u32,
-    y2: u32,
 }
 
 #[derive(Debug, Serialize)]
@@ -183,13 +176,12 @@ impl Question {
 
 impl Found {
     fn of(region: &Region) -> Self {
-        let [x1, y1, x2, y2] = region.corners;
         // Hundredths of a pixel, and thousandths of certainty: more is noise that makes answers long.
         let rounded = |value: f64, steps: f64| (value * steps).round() / steps;
         Found {
             area: region.area,
             centroid: Place { x: rounded(region.centroid.0, 100.0), y: rounded(region.centroid.1, 100.0) },
-            corners: Corners { x1, y1, x2, y2 },
+            corners: region.corners.into(),
             score: rounded(region.score, 1000.0),
             polygon: Vec::new(),
         }

@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-use crate::{export, folder, folder::Folder};
+use crate::{export::Model, folder, folder::Folder};
 use config::Config;
 pub(crate) use encoder::Encoder;
 
@@ -51,19 +51,9 @@ pub(crate) fn export(weights: &Path, to: &Path, out: &mut impl Write) -> anyhow:
     let encoder = load(weights)?;
     let forward = |inputs: &[Tensor]| encoder.forward(inputs);
     let examples: Vec<_> = SHAPES.iter().map(|&(rows, seq)| example(rows, seq, VOCABULARY)).collect();
-    let mut largest = 0.0;
-    place.write(&recipe, MANIFEST, &[("tokenizer.json", tokenizer)], |file| {
-        export::save(NAME, &forward, &examples[0], file)?;
-        largest = export::verify(&forward, &examples[1..], file)?;
-        Ok(())
-    })?;
-    writeln!(
-        out,
-        "model {NAME}: written to {}; equal to its source at {} other shapes (largest difference {largest:e})",
-        place.home().display(),
-        SHAPES.len() - 1
-    )?;
-    Ok(())
+    let beside = [("tokenizer.json", tokenizer)];
+    Model { name: NAME, recipe: &recipe, manifest: MANIFEST, beside: &beside, examples: &examples }
+        .publish(&forward, &place, out)
 }
 
 /// The encoder in the folder `weights`, for models with another head.

@@ -18,7 +18,7 @@ use anyhow::ensure;
 use tch::{TchError, Tensor};
 
 use crate::{
-    export,
+    export::Model,
     folder::{self, Folder},
     minilm::{self, Encoder},
 };
@@ -62,19 +62,9 @@ pub(crate) fn export(weights: &Path, head: &Path, to: &Path, out: &mut impl Writ
     let tokenizer = minilm::tokenizer_without_padding(&tokenizer)?;
     let forward = |inputs: &[Tensor]| forward(&encoder, &head, inputs);
     let examples: Vec<_> = SHAPES.iter().map(|&(rows, seq)| minilm::example(rows, seq, minilm::VOCABULARY)).collect();
-    let mut largest = 0.0;
-    place.write(&recipe, MANIFEST, &[("tokenizer.json", tokenizer)], |file| {
-        export::save(NAME, &forward, &examples[0], file)?;
-        largest = export::verify(&forward, &examples[1..], file)?;
-        Ok(())
-    })?;
-    writeln!(
-        out,
-        "model {NAME}: written to {}; equal to its source at {} other shapes (largest difference {largest:e})",
-        place.home().display(),
-        SHAPES.len() - 1
-    )?;
-    Ok(())
+    let beside = [("tokenizer.json", tokenizer)];
+    Model { name: NAME, recipe: &recipe, manifest: MANIFEST, beside: &beside, examples: &examples }
+        .publish(&forward, &place, out)
 }
 
 /// `[ids, mask, type ids]`, each `[rows, seq]`, to `[logits]`, `[rows, seq, 7]`.

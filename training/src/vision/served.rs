@@ -12,7 +12,7 @@ use super::{
     weights::Weights,
     weights_file,
 };
-use crate::{export, folder, folder::Folder};
+use crate::{export::Model, folder, folder::Folder};
 
 /// The program text that turns weights into a module, for all models: whoever changes it gets new exports.
 const SOURCES: [&str; 12] = [
@@ -49,17 +49,6 @@ pub(crate) fn export(lesson: &dyn Lesson, weights: &Path, to: &Path, out: &mut i
     let network = lesson.network(&Layers::new(Source::Kept(&Weights::read(&file)?)))?;
     let forward = |inputs: &[Tensor]| network.answer(&inputs[0]).map(|answer| vec![answer]);
     let examples: Vec<_> = ROWS.iter().map(|rows| vec![lesson.example(*rows)]).collect();
-    let mut largest = 0.0;
-    place.write(&recipe, lesson.manifest(), &[], |file| {
-        export::save(name, &forward, &examples[0], file)?;
-        largest = export::verify(&forward, &examples[1..], file)?;
-        Ok(())
-    })?;
-    writeln!(
-        out,
-        "model {name}: written to {}; equal to its source at {} other shapes (largest difference {largest:e})",
-        place.home().display(),
-        ROWS.len() - 1
-    )?;
-    Ok(())
+    Model { name, recipe: &recipe, manifest: lesson.manifest(), beside: &[], examples: &examples }
+        .publish(&forward, &place, out)
 }

@@ -67,11 +67,11 @@ fn equal_seeds_are_equal_weights_and_others_are_not() {
     assert!((&one - train(2)).abs().max().double_value(&[]) > 0.0);
 }
 
-/// How much less than what is on record so few pictures may come to.
+/// How much less than what is on record so few pictures may come to, where that is less than the recipe asks for.
 const FEW: f64 = 0.03;
 
-/// Committed weights of a model come to nearly what the record beside them says. Whether that is as much as the recipe
-/// asks for is said by `evaluate`, and in the record.
+/// Committed weights come to what their recipe asks for also on so few pictures; where the record beside them says that
+/// they do not (`evaluate` fails for them), at least to nearly what it says.
 fn is_as_good(lesson: &dyn Lesson, pictures: u64) {
     tch::set_num_threads(1);
     let file = super::weights_file(committed(), lesson.name());
@@ -83,7 +83,8 @@ fn is_as_good(lesson: &dyn Lesson, pictures: u64) {
     let measured = trainer::measure(lesson, &Weights::read(&file).unwrap(), pictures).unwrap();
     let (figure, least) = lesson.recipe().figure;
     assert_eq!(record["least"].as_f64(), Some(least));
-    assert!(measured.figure >= stated - FEW, "{}: {figure} {} of {pictures} pictures", lesson.name(), measured.figure);
+    let wanted = if stated >= least { least } else { stated - FEW };
+    assert!(measured.figure >= wanted, "{}: {figure} {} of {pictures} pictures", lesson.name(), measured.figure);
 }
 
 #[test]

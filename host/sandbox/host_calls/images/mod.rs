@@ -45,6 +45,9 @@ use crate::{
 
 /// Work on more pixels than this takes over a millisecond: it goes on where it keeps nobody from their connections.
 const LONG_PIXELS: u64 = 100_000;
+/// Bytes of a file whose head is read in the time that a pixel is decoded in: they are looked through for where it ends, and
+/// metadata is copied.
+const HEAD_BYTES_PER_PIXEL: u64 = 8;
 /// Work on fewer is timed by the wall clock, which costs a tenth of the thread's own.
 const SHORT_PIXELS: u64 = 10_000;
 
@@ -112,7 +115,10 @@ impl Guest {
             return Err(failure("too-large", detail));
         }
         let head = self.limits.charge(Kind::Images, head_bytes(bytes)).map_err(memory)?;
-        let mut opened = Opened::new(bytes).map_err(refused)?;
+        let work = self.begin(bytes.len() as u64 / HEAD_BYTES_PER_PIXEL).await;
+        let opened = Opened::new(bytes).map_err(refused);
+        self.end(work).await;
+        let mut opened = opened?;
         self.check_pixels(opened.width, opened.height)?;
         drop(head);
         let size = picture::bytes(opened.width, opened.height, opened.channels);

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 use tenon_pictures::Refused;
-use tenon_pictures::boxes::Found;
+use tenon_pictures::boxes::{Corners, Found};
 use tenon_sdk::Rejection;
-use tenon_sdk::images::{Area, Point};
+use tenon_sdk::images::Area;
 
 /// What is in one image.
 #[derive(Debug, Serialize)]
@@ -21,15 +21,7 @@ pub(crate) struct Detection {
     pub(crate) class_id: usize,
     pub(crate) confidence: f32,
     #[serde(rename = "box")]
-    corners: Corners,
-}
-
-#[derive(Debug, Serialize)]
-struct Corners {
-    x1: f32,
-    y1: f32,
-    x2: f32,
-    y2: f32,
+    corners: Corners<f32>,
 }
 
 /// Several images: each one's answer, or its error.
@@ -47,11 +39,11 @@ enum Place {
 
 impl Seen {
     pub(crate) fn new((width, height): (u32, u32), found: Vec<Found>, names: &[String]) -> Self {
-        let detections = found.into_iter().map(|Found { class, confidence, corners: [x1, y1, x2, y2] }| Detection {
+        let detections = found.into_iter().map(|Found { class, confidence, corners }| Detection {
             class: names.get(class).cloned().unwrap_or_default(),
             class_id: class,
             confidence,
-            corners: Corners { x1, y1, x2, y2 },
+            corners: corners.into(),
         });
         Seen { width, height, detections: detections.collect() }
     }
@@ -59,8 +51,7 @@ impl Seen {
 
 impl Detection {
     pub(crate) fn area(&self) -> Area {
-        let Corners { x1, y1, x2, y2 } = self.corners;
-        Area { start: Point { x: x1, y: y1 }, end: Point { x: x2, y: y2 } }
+        self.corners.area()
     }
 }
 
