@@ -19,6 +19,7 @@ pub mod sandbox;
 // Shared vocabulary.
 pub mod access;
 pub mod account;
+pub mod allocator;
 pub mod announce;
 pub mod arrivals;
 pub mod caching;

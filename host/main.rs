@@ -12,10 +12,6 @@ use tenon_host::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Invocations make and drop pieces of every size on several threads at once.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let flags = Flags::parse();
     let config = Config::load(&flags);

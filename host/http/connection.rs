@@ -144,7 +144,7 @@ async fn answer(router: Router, pace: Arc<Pace>, request: Request<Incoming>) -> 
     };
     let (request, left) = unread::watch(request);
     let mut response = handle(router, request).await;
-    if pace.leaves() || left.is_much() {
+    if left.is_much().await || pace.leaves() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Tracked::new(body, in_progress)))

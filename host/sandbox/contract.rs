@@ -5,7 +5,7 @@
 //! against `wit/`, one of the host's holds the two verdicts against each other.
 
 /// The contract's version, as exports and imports are named.
-pub(crate) const VERSION: &str = "1.0.0-rc.2";
+pub(crate) const VERSION: &str = "1.0.0";
 /// The contract's package.
 pub(crate) const PACKAGE: &str = "tenon:plugin/";
 /// What begins like this is the contract's, also where the contract does not know it.
@@ -188,9 +188,9 @@ mod tests {
         for theirs in ["1.4.0", "2.0.0", "0.3.0", "1.3", "1.3.0.1", "1.3.0-rc.1", "1.-3.0", "", "x"] {
             assert!(!fits(theirs, "1.3.0"), "{theirs}");
         }
-        assert!(fits("1.0.0-rc.2", "1.0.0-rc.2"));
-        assert!(!fits("1.0.0-rc.1", "1.0.0-rc.2"));
-        assert!(!fits("1.0.0-rc.2", "1.0.0"));
+        assert!(fits("1.4.0-rc.2", "1.4.0-rc.2"));
+        assert!(!fits("1.4.0-rc.1", "1.4.0-rc.2"));
+        assert!(!fits("1.4.0-rc.2", "1.4.0"));
     }
 
     #[test]

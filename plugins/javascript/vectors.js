@@ -3,11 +3,11 @@
 // Owns the order of things: read, encode, ask, answer. What a right question is stands in `question.js`. componentize-js
 // makes the exported objects into the exports of the world `transform`; names of `wit/` are camelCase here, u64 is BigInt.
 
-import { get as setting } from 'tenon:plugin/config@1.0.0-rc.2';
-import { log } from 'tenon:plugin/logging@1.0.0-rc.2';
-import { Response as Answer } from 'tenon:plugin/response@1.0.0-rc.2'; // `Response` is the web's
-import { Inference } from 'tenon:plugin/steps@1.0.0-rc.2';
-import { Options, encode } from 'tenon:plugin/text@1.0.0-rc.2';
+import { get as setting } from 'tenon:plugin/config@1.0.0';
+import { log } from 'tenon:plugin/logging@1.0.0';
+import { Response as Answer } from 'tenon:plugin/response@1.0.0'; // `Response` is the web's
+import { Inference } from 'tenon:plugin/steps@1.0.0';
+import { Options, encode } from 'tenon:plugin/text@1.0.0';
 import { Refused, read } from './question.js';
 
 // The plugin's name for the model: the key under `[models]` in function.toml.

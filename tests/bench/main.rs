@@ -32,10 +32,6 @@ mod wire;
 
 use std::{path::Path, process::ExitCode, time::Duration};
 
-/// As the host has it.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// What is measured, by name.
 const PARTS: [(&str, fn()); 18] = [
     ("instance", instance::measure),

@@ -10,9 +10,9 @@ use crate::support::{Served, TestHost};
 
 /// Two worlds of this file's own: one stage, and one stage beside a resource that the guest makes itself.
 const WORLDS: &str = "package test:crafted;
-    world stage { include tenon:plugin/stage-preprocessing@1.0.0-rc.2; }
+    world stage { include tenon:plugin/stage-preprocessing@1.0.0; }
     world things {
-        include tenon:plugin/stage-preprocessing@1.0.0-rc.2;
+        include tenon:plugin/stage-preprocessing@1.0.0;
         export extra: interface { resource thing { constructor(); } }
     }";
 
@@ -38,12 +38,12 @@ impl Core {
         let Self { imports, items, body, .. } = self;
         let text = format!(
             r#"(module
-                (import "tenon:plugin/request@1.0.0-rc.2" "[resource-drop]request" (func $let-go (param i32)))
+                (import "tenon:plugin/request@1.0.0" "[resource-drop]request" (func $let-go (param i32)))
                 {imports}
                 (memory (export "memory") 4)
                 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 131072)
                 {items}
-                (func (export "tenon:plugin/preprocessing@1.0.0-rc.2#preprocess") (param $request i32) (result i32)
+                (func (export "tenon:plugin/preprocessing@1.0.0#preprocess") (param $request i32) (result i32)
                     {body}
                     (call $let-go (local.get $request))
                     (i32.const 1024))
@@ -88,14 +88,14 @@ const CPU: (u16, &str) = (504, "plugin-deadline");
 fn cases() -> Vec<(&'static str, Core, (u16, &'static str))> {
     let start = |items| Core { items, ..Core::new() };
     let answer = |answer| Core { answer, ..Core::new() };
-    let encode = r#"(import "tenon:plugin/text@1.0.0-rc.2" "encode"
+    let encode = r#"(import "tenon:plugin/text@1.0.0" "encode"
             (func $encode (param i32 i32 i32 i32 i32 i32)))
-        (import "tenon:plugin/text@1.0.0-rc.2" "[constructor]options" (func $options (result i32)))"#;
-    let path = r#"(import "tenon:plugin/request@1.0.0-rc.2" "[method]request.path" (func $path (param i32 i32)))"#;
-    let response = r#"(import "tenon:plugin/response@1.0.0-rc.2" "[constructor]response"
+        (import "tenon:plugin/text@1.0.0" "[constructor]options" (func $options (result i32)))"#;
+    let path = r#"(import "tenon:plugin/request@1.0.0" "[method]request.path" (func $path (param i32 i32)))"#;
+    let response = r#"(import "tenon:plugin/response@1.0.0" "[constructor]response"
             (func $response (param i32 i32 i32) (result i32)))
-        (import "tenon:plugin/tensors@1.0.0-rc.2" "[method]tensor.size" (func $size (param i32) (result i64)))
-        (import "tenon:plugin/response@1.0.0-rc.2" "[resource-drop]response" (func $drop-response (param i32)))"#;
+        (import "tenon:plugin/tensors@1.0.0" "[method]tensor.size" (func $size (param i32) (result i64)))
+        (import "tenon:plugin/response@1.0.0" "[resource-drop]response" (func $drop-response (param i32)))"#;
     let thing = Core {
         world: "things",
         imports: r#"(import "[export]extra" "[resource-new]thing" (func $new (param i32) (result i32)))"#,
@@ -198,14 +198,14 @@ fn export(interface: &str, function: &str) -> String {
 async fn components_that_do_not_fit_are_refused_by_name() {
     let import = |name: &str| format!(r#"(component (import "{name}" (instance (export "get" (func)))))"#);
     let cases = [
-        ("wrong-type", export("tenon:plugin/preprocessing@1.0.0-rc.2", "preprocess"), "`preprocess`"),
-        ("wrong-validation", export("tenon:plugin/validation@1.0.0-rc.2", "validate"), "`validate`"),
-        ("wrong-policy", export("tenon:plugin/caching@1.0.0-rc.2", "policy"), "`policy`"),
-        ("wrong-postprocess", export("tenon:plugin/postprocessing@1.0.0-rc.2", "postprocess"), "`postprocess`"),
-        ("no-function", export("tenon:plugin/preprocessing@1.0.0-rc.2", "process"), "without `preprocess`"),
+        ("wrong-type", export("tenon:plugin/preprocessing@1.0.0", "preprocess"), "`preprocess`"),
+        ("wrong-validation", export("tenon:plugin/validation@1.0.0", "validate"), "`validate`"),
+        ("wrong-policy", export("tenon:plugin/caching@1.0.0", "policy"), "`policy`"),
+        ("wrong-postprocess", export("tenon:plugin/postprocessing@1.0.0", "postprocess"), "`postprocess`"),
+        ("no-function", export("tenon:plugin/preprocessing@1.0.0", "process"), "without `preprocess`"),
         ("next-version", export("tenon:plugin/preprocessing@9.0.0", "preprocess"), "preprocessing@9.0.0"),
-        ("other-stage", export("tenon:plugin/training@1.0.0-rc.2", "train"), "tenon:plugin/training"),
-        ("wrong-import", import("tenon:plugin/config@1.0.0-rc.2"), "tenon:plugin/config"),
+        ("other-stage", export("tenon:plugin/training@1.0.0", "train"), "tenon:plugin/training"),
+        ("wrong-import", import("tenon:plugin/config@1.0.0"), "tenon:plugin/config"),
         ("web", import("wasi:http/outgoing-handler@0.2.0"), "wasi:http/outgoing-handler"),
         ("keys", import("wasi:keyvalue/store@0.2.0"), "wasi:keyvalue/store"),
         ("foreign", import("evil:host/net@1.0.0"), "evil:host/net"),

@@ -81,6 +81,14 @@ async fn bodies_over_the_limit() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.json()["body_size"], OVER_LIMIT - 1);
     assert_eq!(answer.header("connection"), "", "all of it was read");
+    // What is left of a small body is read; not where the caller waits to be asked for it.
+    let refused = "POST /v1/functions/test/nobody HTTP/1.1\r\ncontent-length: 40000";
+    for (more, closes) in [("", ""), ("\r\nexpect: 100-continue", "close")] {
+        let sent: &[u8] = if closes.is_empty() { &[b'x'; 40_000] } else { b"" };
+        let answer = Raw::begin(&host, &format!("{refused}{more}"), sent).await.answer().await.expect("an answer");
+        answer.is_problem(404, "function-not-found");
+        assert_eq!(answer.header("connection"), closes);
+    }
     // One connection after the other is given up, and no request with them.
     for _ in 0..20 {
         host.call("probe/echo", vec![b'x'; OVER_LIMIT]).await.is_problem(413, "body-too-large");

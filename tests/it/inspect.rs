@@ -48,7 +48,7 @@ fn preprocessing(what: &str) -> String {
     format!(
         "(core module $m (func (export \"f\"))) (core instance $i (instantiate $m))
          (func $f (canon lift (core func $i \"f\"))) (instance $none) (instance $s {what})
-         (export \"tenon:plugin/preprocessing@1.0.0-rc.2\" (instance $s))"
+         (export \"tenon:plugin/preprocessing@1.0.0\" (instance $s))"
     )
 }
 
@@ -64,7 +64,7 @@ fn core(module: &str) -> String {
 /// Name, text, and the code of the refusal that both have to give.
 fn texts() -> Vec<(&'static str, String, &'static str)> {
     let wasi: String = WASI.iter().map(|name| import(&format!("wasi:{name}@0.2.3"), "")).collect();
-    let config = "tenon:plugin/config@1.0.0-rc.2";
+    let config = "tenon:plugin/config@1.0.0";
     let lookup = "(export \"get\" (func (param \"key\" string) (result (option string))))";
     let all = (0..21).map(|_| "(core instance (instantiate $m))").collect::<String>();
     vec![
@@ -79,19 +79,21 @@ fn texts() -> Vec<(&'static str, String, &'static str)> {
         ("resource", "(import \"r\" (type (sub resource)))".into(), "foreign-imports"),
         ("type", "(type $t (list u8)) (import \"t\" (type (eq $t)))".into(), "no-preprocessing"),
         ("two-foreign", import("a:b/c", "") + &import("a:b/d@1.0.0", ""), "foreign-imports"),
-        ("unknown-interface", import("tenon:plugin/sounds@1.0.0-rc.2", ""), "foreign-imports"),
-        ("older-import", import("tenon:plugin/config@1.0.0-rc.0", ""), "foreign-imports"),
+        ("unknown-interface", import("tenon:plugin/sounds@1.0.0", ""), "foreign-imports"),
+        ("import-before-release", import("tenon:plugin/config@1.0.0-rc.2", ""), "foreign-imports"),
+        ("newer-import", import("tenon:plugin/config@1.1.0", ""), "foreign-imports"),
+        ("import-of-a-patch", import("tenon:plugin/config@1.0.9", ""), "no-preprocessing"),
         ("import", import(config, lookup), "no-preprocessing"),
         ("import-differs", import(config, "(export \"get\" (func))"), "differs-from-contract"),
         ("import-has-more", import(config, "(export \"set\" (func))"), "differs-from-contract"),
         (
             "unknown-stage",
-            "(instance $i) (export \"tenon:plugin/cleaning@1.0.0-rc.2\" (instance $i))".into(),
+            "(instance $i) (export \"tenon:plugin/cleaning@1.0.0\" (instance $i))".into(),
             "unknown-exports",
         ),
         (
-            "older-stage",
-            "(instance $i) (export \"tenon:plugin/validation@1.0.0-rc.0\" (instance $i))".into(),
+            "newer-stage",
+            "(instance $i) (export \"tenon:plugin/validation@1.1.0\" (instance $i))".into(),
             "unknown-exports",
         ),
         ("other-export", "(instance $i) (export \"a:b/c\" (instance $i))".into(), "no-preprocessing"),
@@ -139,7 +141,7 @@ fn components() -> Vec<(String, Vec<u8>, Option<&'static str>)> {
     for part in [4, 9, 100, empty.len() / 2, empty.len() - 1] {
         all.push((format!("first-{part}-bytes"), empty[..part].to_vec(), not_a_component));
     }
-    all.push(("other-contract".into(), swapped("@1.0.0-rc.2", "@1.0.0-rc.0"), Some("foreign-imports")));
+    all.push(("other-contract".into(), swapped("@1.0.0", "@2.0.0"), Some("foreign-imports")));
     all.push(("misspelt-stage".into(), swapped("plugin/validation", "plugin/validatiom"), Some("unknown-exports")));
     all.push(("too-large".into(), vec![0; Config::default().max_component_bytes as usize + 1], Some("too-large")));
     all.extend(built());
@@ -164,7 +166,7 @@ fn built() -> impl Iterator<Item = (String, Vec<u8>, Option<&'static str>)> {
 }
 
 /// The command line, built beside the host by whatever built these tests.
-fn tenon(arguments: &[&str]) -> Value {
+pub fn tenon(arguments: &[&str]) -> Value {
     let program = Path::new(env!("CARGO_BIN_EXE_tenon-host")).with_file_name("tenon");
     assert!(program.exists(), "{} is missing: run `cargo build --workspace --bins`", program.display());
     let output = Command::new(program).arg("inspect").args(arguments).arg("--json").output().unwrap();

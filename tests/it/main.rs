@@ -53,6 +53,7 @@ mod overload;
 mod process;
 mod pytorch;
 mod quotas;
+mod released;
 mod remembered;
 mod rerankers;
 mod reuse;

@@ -4,12 +4,12 @@
 //!
 //! It owns the contract's files and knows no names of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic;
 
 use wit_component::WitPrinter;
 use wit_parser::decoding::{DecodedWasm, decode};
-use wit_parser::{PackageId, Resolve, SourceMap, WorldId, WorldItem};
+use wit_parser::{InterfaceId, PackageId, Resolve, SourceMap, WorldId, WorldItem};
 
 use super::contract::{PACKAGE, VERSION};
 
@@ -52,14 +52,9 @@ impl Types {
 
     /// Functions by the import that they belong to.
     pub(super) fn imported(&self) -> BTreeMap<String, Vec<String>> {
-        let imports = self.resolve.worlds[self.world].imports.values();
-        let interfaces = imports.filter_map(|item| match item {
-            WorldItem::Interface { id, .. } => Some(*id),
-            _ => None,
-        });
-        let named = interfaces.filter_map(|id| {
+        let named = self.named(self.resolve.worlds[self.world].imports.values()).map(|(id, name)| {
             let functions = self.resolve.interfaces[id].functions.values();
-            Some((self.resolve.id_of(id)?, functions.map(|function| plain(&function.name)).collect()))
+            (name, functions.map(|function| plain(&function.name)).collect())
         });
         named.collect()
     }
@@ -83,33 +78,45 @@ impl Types {
         }
     }
 
-    /// The contract with a world that imports what the component imports and exports the stages that it exports: the
-    /// contract's own interfaces as the contract has them, all others as the component has them.
+    /// A world that imports what the component imports and exports the stages that it exports: the contract's own
+    /// interfaces as the contract has them, all others as the component has them. The contract goes by the version that
+    /// the component knows it by, which may be an earlier one.
     fn wanted(&self, stages: &[&str]) -> Result<(Resolve, WorldId), String> {
-        let mut world = format!("package {}@{VERSION};\nworld {WORLD} {{\n", PACKAGE.trim_end_matches('/'));
+        let mut world = format!("package {WORLD}:{WORLD};\nworld {WORLD} {{\n");
+        let mut versions = BTreeSet::new();
         let mut foreign: Vec<PackageId> = Vec::new();
-        for item in self.resolve.worlds[self.world].imports.values() {
-            let WorldItem::Interface { id, .. } = item else { continue };
-            let Some(name) = self.resolve.id_of(*id) else { continue };
-            // Within its own package an interface goes by its bare name.
-            let own = name.strip_prefix(PACKAGE).and_then(|name| name.split('@').next());
-            world.push_str(&format!("  import {};\n", own.unwrap_or(&name)));
-            if let Some(package) = self.resolve.interfaces[*id].package
-                && own.is_none()
+        let known = &self.resolve.worlds[self.world];
+        for (id, name) in self.named(known.imports.values()) {
+            world.push_str(&format!("  import {name};\n"));
+            if let Some((_, version)) = own(&name) {
+                versions.insert(version.to_owned());
+            } else if let Some(package) = self.resolve.interfaces[id].package
                 && !foreign.contains(&package)
             {
                 foreign.push(package);
             }
         }
-        stages.iter().for_each(|stage| world.push_str(&format!("  export {stage};\n")));
+        for (_, name) in self.named(known.exports.values()) {
+            if let Some((interface, version)) = own(&name)
+                && stages.contains(&interface)
+            {
+                world.push_str(&format!("  export {name};\n"));
+                versions.insert(version.to_owned());
+            }
+        }
         world.push_str("}\n");
+        for version in versions {
+            world.push_str(&format!("package {}@{version} {{\n", PACKAGE.trim_end_matches('/')));
+            // Each file begins with the package's name.
+            WIT.iter().for_each(|(_, text)| world.push_str(text.split_once('\n').map_or("", |(_, rest)| rest)));
+            world.push_str("}\n");
+        }
         for package in foreign {
             let mut printer = WitPrinter::default();
             printer.print_package(&self.resolve, package, false).map_err(|error| format!("{error:#}"))?;
             world.push_str(&String::from(printer.output));
         }
         let mut files = SourceMap::new();
-        WIT.iter().for_each(|(name, text)| files.push_str(&format!("{name}.wit"), *text));
         files.push_str("inspected.wit", world);
         let mut resolve = Resolve::default();
         let group = files.parse().map_err(|(files, error)| error.render(&files))?;
@@ -117,6 +124,19 @@ impl Types {
         let world = resolve.select_world(&[package], Some(WORLD)).map_err(|error| format!("{error:#}"))?;
         Ok((resolve, world))
     }
+
+    /// Interfaces that have a name.
+    fn named<'a>(&self, items: impl Iterator<Item = &'a WorldItem>) -> impl Iterator<Item = (InterfaceId, String)> {
+        items.filter_map(|item| match item {
+            WorldItem::Interface { id, .. } => Some((*id, self.resolve.id_of(*id)?)),
+            _ => None,
+        })
+    }
+}
+
+/// An interface of the contract's, without its package, and the version.
+fn own(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix(PACKAGE)?.split_once('@')
 }
 
 /// `[method]tensor.write` as `tensor.write`.

@@ -21,6 +21,8 @@ const MAX_RUNS: usize = 1 << 20;
 const MAX_REGIONS: usize = 20_000;
 /// Numbers of a mask's run lengths.
 const MAX_COUNTS: usize = 1 << 20;
+/// Corners of a region that a host draws, an end for each ring included.
+const MOST_CORNERS: usize = 16_384;
 /// How much an outline's inside is coloured.
 const TINT: f32 = 0.3;
 
@@ -131,9 +133,7 @@ impl Answer {
         for (region, rings) in self.rings.iter().enumerate() {
             let (red, green, blue) = colour(region);
             pen.colour(red, green, blue);
-            let point = |corner: &[u32; 2]| Point { x: corner[0] as f32, y: corner[1] as f32 };
-            let rings: Vec<Vec<Point>> = rings.iter().map(|ring| ring.iter().map(point).collect()).collect();
-            image.draw_polygon(&rings, &pen);
+            image.draw_polygon(&drawn(rings), &pen);
         }
         let response = Response::new(200, &format!("image/{format}"));
         body::judged(image.encode(format, &response))?;
@@ -148,6 +148,16 @@ impl Answer {
         response.header("x-count", &self.seen.count.to_string()).or_trap();
         Ok(response)
     }
+}
+
+/// A region's rings as they are drawn: of more corners than a host draws, every so many-th, and no rings that have too few.
+fn drawn(rings: &[Ring]) -> Vec<Vec<Point>> {
+    let corners = rings.iter().map(|ring| ring.len() + 1).sum::<usize>();
+    // What is left of a ring of three steps or more is at most five thirds of its part.
+    let step = if corners > MOST_CORNERS { (corners * 5).div_ceil(MOST_CORNERS * 3) } else { 1 };
+    let point = |corner: &[u32; 2]| Point { x: corner[0] as f32, y: corner[1] as f32 };
+    let long = rings.iter().filter(|ring| ring.len() >= 3 * step);
+    long.map(|ring| ring.iter().step_by(step).map(point).collect()).collect()
 }
 
 impl Question {
@@ -221,4 +231,20 @@ pub(crate) fn list(objects: Vec<Vec<u8>>) -> Response {
     }
     response.write(b"]}").or_trap();
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_outlines_are_drawn_with_fewer_corners() {
+        let ring = |corners: usize| (0..corners as u32).map(|at| [at, at % 7]).collect::<Ring>();
+        let points = |rings: &[Ring]| drawn(rings).iter().map(|ring| ring.len() + 1).sum::<usize>();
+        assert_eq!(drawn(&[ring(9), ring(4)]).iter().map(Vec::len).collect::<Vec<_>>(), [9, 4]);
+        for rings in [vec![ring(MOST_CORNERS)], vec![ring(1_000_000)], vec![ring(4); 9_000], vec![ring(31); 3_000]] {
+            assert!(points(&rings) <= MOST_CORNERS, "{}", points(&rings));
+        }
+        assert!(points(&[ring(1_000_000)]) > MOST_CORNERS / 3);
+    }
 }

@@ -55,6 +55,52 @@ fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, step)
 }
 
+/// Files that would keep a decoder busy for minutes, or have it call itself until the stack ends.
+fn made_to_harm() -> Vec<(&'static str, Vec<u8>)> {
+    let part = |name: &[u8], content: &[u8]| [name, &(content.len() as u32).to_le_bytes(), content].concat();
+    // A whole picture of one pixel, and frames that begin within one another.
+    let pixel = part(b"VP8L", &[0x2f, 0, 0, 0, 0, 7, 16, 17, 17, 136, 136, 254, 7, 0]);
+    let frames = [&b"ANMF\xff\xff\xff\xff"[..], &[0; 16]].concat().repeat(40_000);
+    let nested = part(b"RIFF", &[b"WEBP", &pixel[..], &frames].concat());
+    let jpeg = files::jpeg(8, 8, jpeg_encoder::ColorType::Rgb, &[0; 192]);
+    let (head, rest) = jpeg.split_at(2);
+    let segment =
+        |marker: u8, content: &[u8]| [&[0xff, marker], &(content.len() as u16 + 2).to_be_bytes()[..], content].concat();
+    let metadata = segment(0xe1, &[&b"http://ns.adobe.com/xmp/extension/\0"[..], &[b'g'; 32], &[1; 8]].concat());
+    let scan = rest.windows(2).position(|pair| pair == [0xff, 0xda]).unwrap();
+    let (tables, scan) = rest.split_at(scan);
+    let scan = &scan[..scan.len() - 2];
+    vec![
+        ("frames in frames", nested),
+        ("metadata in pieces", [head, &metadata.repeat(50_000), rest].concat()),
+        ("scans", [head, tables, &scan.repeat(10_000), &[0xff, 0xd9]].concat()),
+        ("a second head", [head, &[0xff, 0], rest].concat()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_made_to_harm_does_none() {
+    let host = host().await;
+    for (what, file) in made_to_harm() {
+        let begun = std::time::Instant::now();
+        let (said, _) = run(&host, json!([{ "body": [0, file.len()] }]), &file).await;
+        assert_eq!(said, ["not-an-image"], "{what}");
+        assert!(begun.elapsed().as_millis() < 2000, "{what}: {:?}", begun.elapsed());
+    }
+    // As many points as are drawn, crossing one another, and one more.
+    let rings = |points: usize| (0..points).map(|at| [at % 64 * 4, at % 2 * 256]).collect::<Vec<_>>();
+    let program = |points| {
+        json!([
+            { "pixels": [256, 256, 1, 0, 65_536] },
+            { "rings": { "image": 0, "rings": [rings(points)], "width": 0, "fill": 1 } },
+        ])
+    };
+    assert_eq!(run(&host, program(16_383), &[0; 65_536]).await.0, ["ok", "ok"]);
+    let refused = host.call("easel", body(&program(16_384), &[0; 65_536])).await;
+    refused.is_problem(502, "plugin-contract");
+    host.all_back_to_zero().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn bombs_are_refused_by_their_heads() {
     let host = host().await;

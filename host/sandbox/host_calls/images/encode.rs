@@ -16,8 +16,11 @@ use crate::{
 
 const JPEG_QUALITY: u8 = 90;
 /// Bytes that these encoders take for each of the picture beside what they write, measured and rounded up.
-const PNG_WORKING: u64 = 2;
-const WEBP_WORKING: u64 = 2;
+const PNG_WORKING: u64 = 3;
+/// The same for each pixel, however many channels it has.
+const WEBP_PIXEL_WORKING: u64 = 8;
+/// And of each column: rows of blocks.
+const JPEG_COLUMN_WORKING: u64 = 24;
 /// Encoding a pixel takes as long as other work on so many.
 const PIXELS_PER_PIXEL: u64 = 8;
 
@@ -39,12 +42,12 @@ impl Format {
     }
 
     fn working_bytes(self, picture: &Picture) -> u64 {
-        let size = picture.pixels.len() as u64;
+        let (size, width) = (picture.pixels.len() as u64, u64::from(picture.width));
         DECODER_BYTES
             + match self {
-                Self::Jpeg => 0,
+                Self::Jpeg => JPEG_COLUMN_WORKING * width,
                 Self::Png => PNG_WORKING * size,
-                Self::WebP => WEBP_WORKING * size,
+                Self::WebP => WEBP_PIXEL_WORKING * width * u64::from(picture.height),
             }
     }
 }
@@ -142,7 +145,10 @@ fn write(picture: &Picture, format: Format, sink: &mut Sink<'_>) -> std::result:
             encoder.set_depth(BitDepth::Eight);
             encoder.set_compression(Compression::Fast);
             encoder.set_filter(Filter::Adaptive);
-            encoder.write_header()?.write_image_data(pixels)?;
+            let mut writer = encoder.write_header()?;
+            writer.write_image_data(pixels)?;
+            // Dropped, it would end the file without saying whether that went well.
+            writer.finish()?;
         }
         Format::WebP => {
             let colours = if grey { image_webp::ColorType::L8 } else { image_webp::ColorType::Rgb8 };

@@ -15,7 +15,9 @@ mod picture;
 mod png;
 mod resample;
 mod row;
+mod segments;
 mod shapes;
+mod watched;
 mod webp;
 
 use std::sync::Arc;

@@ -21,8 +21,13 @@ use crate::{
 
 /// The widest line.
 const MAX_WIDTH: f32 = 1000.0;
-/// What a point of a ring takes until it is drawn: itself, the path, and the outline on both of its sides.
+/// What a point of a ring takes until it is drawn: itself and the path; and where there is a line, the outline on both of
+/// its sides with its corners, which is held as a path and as a list of edges.
 const POINT_BYTES: u64 = 256;
+const LINE_POINT_BYTES: u64 = 1200;
+/// The most points of a call, as `draw-polygon` says. Edges are kept in order as they cross, so work can grow with the
+/// square of their number, and one piece of it cannot be interrupted.
+const MAX_POINTS: u64 = 16_384;
 /// Work on a point of a ring, in pixels that take as long.
 const POINT_PIXELS: u64 = 20;
 
@@ -113,15 +118,16 @@ impl Guest {
         let grown = |by: f32| [edges[0] - by, edges[1] - by, edges[2] + by, edges[3] + by];
         let (outer, inner) = (grown(half), grown(-half));
         let hollow = (inner[0] < inner[2] && inner[1] < inner[3]).then_some(inner);
-        // A frame passes over its inside, so what it touches is much more than what it takes.
-        let touched = Tile::touched(self.picture(&image)?, edges).map_or(0, Tile::pixels);
+        let picture = &*self.picture(&image)?;
+        let touched = |area: [f32; 4]| Tile::touched(picture, area).map_or(0, Tile::pixels);
+        let (filled, line) = (touched(edges), touched(outer) - hollow.map_or(0, touched));
         if pen.fill > 0.0 {
-            let work = self.begin(touched).await;
+            let work = self.begin(filled).await;
             frame(self.picture(&image)?, edges, None, pen.inside());
             self.end(work).await;
         }
         if pen.width > 0.0 {
-            let work = self.begin(if hollow.is_some() { touched / 16 } else { touched }).await;
+            let work = self.begin(line).await;
             frame(self.picture(&image)?, outer, hollow, pen.line());
             self.end(work).await;
         }
@@ -137,7 +143,11 @@ impl Guest {
         let pen = self.table.get(&pen)?.wanted.clone();
         self.colourful(&image, &pen).await?;
         let points = rings.iter().map(|ring| ring.len() as u64 + 1).sum::<u64>();
-        let _points = self.limits.charge(Kind::Images, points * POINT_BYTES).map_err(no_memory)?;
+        if points > MAX_POINTS {
+            return Err(Violation(format!("rings to draw have {points} points, at most {MAX_POINTS} are drawn")).into());
+        }
+        let each = if pen.width > 0.0 { LINE_POINT_BYTES } else { POINT_BYTES };
+        let _points = self.limits.charge(Kind::Images, points * each).map_err(no_memory)?;
         let work = self.begin(points * POINT_PIXELS).await;
         let inside = Shape::inside(&rings);
         let outline = inside.as_ref().filter(|_| pen.width > 0.0).and_then(|inside| inside.outline(pen.width));

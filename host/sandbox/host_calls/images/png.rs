@@ -14,8 +14,13 @@ use super::{
 const WIDEST_PIXEL: usize = 8;
 /// Pixels that are decoded in one step: about a millisecond.
 const STEP_PIXELS: usize = 100_000;
-/// Rows in memory while one is undone by the one above it: two of the decoder's, ours, and the window of the compression.
-const ROWS: u64 = 4;
+/// Rows in memory while one is undone by the one above it: ours, and six of the decoder's in a list that has grown by half.
+const ROWS: u64 = 10;
+/// What stands in front of a part's content (length and name), and behind it.
+const PART_HEAD: usize = 8;
+const PART_SUM: usize = 4;
+/// Parts that hold pixels, here and of the pictures of an animation.
+const PIXELS: [&[u8]; 2] = [b"IDAT", b"fdAT"];
 
 /// A PNG of which the head has been read.
 pub(super) struct Png<'a> {
@@ -44,6 +49,9 @@ impl Kind {
 
 impl<'a> Png<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Unreadable> {
+        if metadata_bytes(bytes) > MAX_METADATA_BYTES {
+            return Err(Unreadable("the PNG has more metadata than is read".into()));
+        }
         // Its width stands at a fixed place. The decoder counts metadata and a row.
         let width =
             bytes.get(16..20).and_then(|width| width.first_chunk()).map_or(0, |width| u32::from_be_bytes(*width));
@@ -108,6 +116,22 @@ impl<'a> Png<'a> {
     }
 }
 
+/// Bytes of all parts but pixels.
+fn metadata_bytes(file: &[u8]) -> usize {
+    let mut rest = file.get(PART_HEAD..).unwrap_or_default();
+    let mut metadata = 0;
+    while let [a, b, c, d, name @ ..] = rest
+        && let Some(name) = name.get(..4)
+    {
+        let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+        if !PIXELS.contains(&name) {
+            metadata += length.min(rest.len());
+        }
+        rest = rest.get(PART_HEAD + length + PART_SUM..).unwrap_or_default();
+    }
+    metadata
+}
+
 const TOO_LARGE: Unreadable = Unreadable(std::borrow::Cow::Borrowed("the PNG is larger than memory"));
 const CUT_OFF: Unreadable = Unreadable(std::borrow::Cow::Borrowed("the PNG is cut off"));
 
@@ -147,6 +171,16 @@ fn narrow(value: [u8; 2]) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metadata_is_whatever_holds_no_pixels() {
+        let part =
+            |name: &[u8], size: usize| [&(size as u32).to_be_bytes()[..], name, &vec![1; size], &[0; 4]].concat();
+        let file = [vec![0; 8], part(b"IHDR", 13), part(b"IDAT", 500), part(b"eXIf", 70), part(b"fdAT", 30)].concat();
+        assert_eq!(metadata_bytes(&file), 83);
+        assert_eq!(metadata_bytes(&[&file[..], b"\xff\xff\xff\xffeXIf123"].concat()), 83 + 11, "it claims more");
+        assert_eq!(metadata_bytes(b"short"), 0);
+    }
 
     #[test]
     fn every_kind_has_its_way() {

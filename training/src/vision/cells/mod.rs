@@ -94,7 +94,7 @@ impl Lesson for Cells {
     }
 
     fn recipe(&self) -> Recipe {
-        Recipe { steps: 8000, batch: 8, rate: self.rate, figure: ("IoU", 0.85), held_out: 200 }
+        Recipe { steps: 10_000, batch: 8, rate: self.rate, figure: ("IoU", 0.85), held_out: 200 }
     }
 
     fn network(&self, layers: &Layers<'_>) -> anyhow::Result<Box<dyn Network>> {
