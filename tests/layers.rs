@@ -13,9 +13,10 @@ use std::{
 mod source;
 
 /// What everybody may know, and what itself knows nobody else.
-const VOCABULARY: [&str; 14] = [
+const VOCABULARY: [&str; 15] = [
     "access",
     "account",
+    "allocator",
     "announce",
     "arrivals",
     "caching",

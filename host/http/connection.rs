@@ -144,7 +144,7 @@ async fn answer(router: Router, pace: Arc<Pace>, request: Request<Incoming>) -> 
     };
     let (request, left) = unread::watch(request);
     let mut response = handle(router, request).await;
-    if left.is_much().await || pace.leaves() {
+    if left.ends_connection().await || pace.leaves() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response.map(|body| Tracked::new(body, in_progress)))

@@ -67,7 +67,7 @@ pub(super) fn watch(request: Request<Incoming>) -> (Request<Body>, Left) {
 
 impl Left {
     /// Whether so much is left that the connection ends; reads away what is little.
-    pub(super) async fn is_much(self) -> bool {
+    pub(super) async fn ends_connection(self) -> bool {
         let Some(fate) = self.fate.filter(|fate| !fate.ended.load(Relaxed)) else { return false };
         let body = fate.left.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(mut body) = body.filter(|_| self.small) else { return true };

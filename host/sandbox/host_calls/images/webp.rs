@@ -184,7 +184,7 @@ mod tests {
         bits.put(0, 1);
         [255, 255, 0, 0, 0].into_iter().for_each(|symbol| bits.put_symbol(symbol));
         (0..5 * 65_536).for_each(|_| bits.put_table());
-        bits.put(0, 64);
+        (0..2).for_each(|_| bits.put(0, 32));
         let picture = part(b"VP8L", &bits.0);
         [&b"RIFF"[..], &(picture.len() as u32 + 4).to_le_bytes(), b"WEBP", &picture].concat()
     }
