@@ -65,8 +65,7 @@ impl Picture for Decoded {
         let (across, down) = (fitted(width), fitted(height));
         let small = self.resized(across, down)?;
         let (left, top) = ((side - across) / 2, (side - down) / 2);
-        let row_bytes = u64::from(side) * u64::from(side) * 3 * 4;
-        tensor.write(row * row_bytes, &planes(&small, (across, down), (left, top), side))?;
+        put_planes(&small, (across, down), (left, top), (tensor, row, side))?;
         let scale = Point { x: width as f32 / across as f32, y: height as f32 / down as f32 };
         let origin = Point { x: -(left as f32) * scale.x, y: -(top as f32) * scale.y };
         Ok(Mapping { scale, origin })
@@ -131,24 +130,27 @@ fn opaque(image: DynamicImage) -> RgbImage {
     })
 }
 
-/// The row's bytes: three planes of `f32` from 0 to 1, the picture between bars.
-fn planes(pixels: &[u8], (across, down): (u32, u32), (left, top): (u32, u32), side: u32) -> Vec<u8> {
-    let (side, across, down) = (side as usize, across as usize, down as usize);
-    let mut row = vec![f32::from(BARS) / 255.0; side * side * 3];
-    let (red, rest) = row.split_at_mut(side * side);
-    let (green, blue) = rest.split_at_mut(side * side);
-    for (y, line) in pixels.chunks_exact(across * 3).take(down).enumerate() {
-        let start = (y + top as usize) * side + left as usize;
-        let place = start..start + across;
-        let planes = red[place.clone()].iter_mut().zip(&mut green[place.clone()]).zip(&mut blue[place]);
-        let (pixels, _) = line.as_chunks::<3>();
-        for (((red, green), blue), pixel) in planes.zip(pixels) {
-            *red = f32::from(pixel[0]) * (1.0 / 255.0);
-            *green = f32::from(pixel[1]) * (1.0 / 255.0);
-            *blue = f32::from(pixel[2]) * (1.0 / 255.0);
+/// Writes the row: three planes of values from 0 to 1, the picture between bars. One plane is made at a time, as pages that
+/// an instance has not touched before cost it more than numbers do.
+fn put_planes(
+    pixels: &[u8],
+    (across, down): (u32, u32),
+    (left, top): (u32, u32),
+    (tensor, row, side): (&Tensor, u64, u32),
+) -> Result<(), Failure> {
+    let (across, down, left, top) = (across as usize, down as usize, left as usize, top as usize);
+    let extent = side as usize * side as usize;
+    let mut plane = vec![f32::from(BARS) / 255.0; extent];
+    for channel in 0..3 {
+        let lines = plane.chunks_exact_mut(side as usize).skip(top).take(down);
+        for (line, pixels) in lines.zip(pixels.chunks_exact(across * 3)) {
+            for (value, pixel) in line[left..][..across].iter_mut().zip(pixels.as_chunks::<3>().0) {
+                *value = f32::from(pixel[channel]) * (1.0 / 255.0);
+            }
         }
+        tensor.put((row * 3 + channel as u64) * extent as u64, &plane)?;
     }
-    row.iter().flat_map(|value| value.to_le_bytes()).collect()
+    Ok(())
 }
 
 #[cfg(test)]

@@ -60,16 +60,35 @@ impl Tensor {
         Ok(tensor)
     }
 
+    /// Copies elements over those from `start` on, which counts elements from the tensor's
+    /// first: rows of a tensor can be written one after another, without all of them in the
+    /// plugin's memory.
+    ///
+    /// Fails with `wrong-datatype` if the tensor has elements of another type, and as
+    /// `write`.
+    pub fn put<T: Element>(&self, start: u64, elements: &[T]) -> Result<(), Failure> {
+        self.check::<T>("written")?;
+        let Some(offset) = start.checked_mul(size_of::<T>() as u64) else {
+            return Err(failure("out-of-bounds", format!("no tensor has {start} elements")));
+        };
+        self.write(offset, bytemuck::cast_slice(elements))
+    }
+
     /// All elements, rows back to back.
     ///
     /// Fails with `wrong-datatype` if the tensor has elements of another type.
     pub fn values<T: Element>(&self) -> Result<Vec<T>, Failure> {
+        self.check::<T>("read")?;
+        Ok(bytemuck::pod_collect_to_vec(&self.read(0, self.size())?))
+    }
+
+    fn check<T: Element>(&self, done: &str) -> Result<(), Failure> {
         let datatype = self.datatype();
         if datatype != T::DATATYPE {
-            let detail = format!("the tensor is {datatype} and was read as {}", T::DATATYPE);
+            let detail = format!("the tensor is {datatype} and was {done} as {}", T::DATATYPE);
             return Err(failure("wrong-datatype", detail));
         }
-        Ok(bytemuck::pod_collect_to_vec(&self.read(0, self.size())?))
+        Ok(())
     }
 
     /// All elements, copied once and taken apart by row.
@@ -155,6 +174,14 @@ mod tests {
     }
 
     #[test]
+    fn elements_are_put_where_they_are_told() {
+        let tensor = Tensor::create("INT16", &[2, 3]).unwrap();
+        tensor.put(4, &[7_i16, 8]).unwrap();
+        tensor.put(0, &[1_i16]).unwrap();
+        assert_eq!(tensor.values::<i16>().unwrap(), [1, 0, 0, 0, 7, 8]);
+    }
+
+    #[test]
     fn wrong_types_and_sizes_are_told() {
         let tensor = Tensor::fixed(&[1, 2], &[7_i64, 8]).unwrap();
         let wrong = tensor.values::<f32>().unwrap_err();
@@ -162,6 +189,10 @@ mod tests {
             (wrong.code.as_str(), wrong.detail.as_str()),
             ("wrong-datatype", "the tensor is INT64 and was read as FP32")
         );
+        let wrong = tensor.put(0, &[1.0_f32]).unwrap_err();
+        assert_eq!(wrong.detail, "the tensor is INT64 and was written as FP32");
+        assert_eq!(tensor.put(2, &[1_i64]).unwrap_err().code, "out-of-bounds");
+        assert_eq!(tensor.put(u64::MAX, &[1_i64]).unwrap_err().code, "out-of-bounds");
         assert_eq!(Tensor::fixed(&[2, 2], &[1.0_f32]).unwrap_err().code, "invalid-shape");
         assert_eq!(Tensor::fixed(&[], &[1.0_f32]).unwrap().rows::<f32>().unwrap_err().code, "invalid-shape");
     }

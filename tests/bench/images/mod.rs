@@ -127,7 +127,7 @@ fn native(jpeg: &[u8]) -> Vec<f32> {
 /// A first stage. What it answers at once is what its calls said.
 async fn guest(plugin: &Arc<Plugin>, body: &bytes::Bytes) {
     let headers = vec![("content-type".to_owned(), "image/jpeg".to_owned())];
-    let request = Request { headers, body: body.clone(), ..Request::default() };
+    let request = Request { method: "POST".into(), headers, body: body.clone(), ..Request::default() };
     let mut running = plugin.start(assignment(request)).await.expect("a slot is free");
     let step = running.preprocess().await.expect("it does not trap").expect("it accepts");
     if let Step::Respond(response) = step {
