@@ -1,7 +1,7 @@
 """Shows an answer as people read it, or holds it against a kept one.
 
 `show.py ANSWER` prints JSON with long lists and texts cut; `show.py ANSWER --same-as KEPT` compares the two: everything is
-to be equal, numbers with a fraction nearly. Models add in another order on another processor.
+to be equal, numbers with a fraction and large ones nearly. Models add in another order on another processor.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import sys
 
 ITEMS, CHARACTERS, WIDTH = 4, 160, 100
 TOLERANCE = 0.02  # of the larger number, or of 1
+EXACT = 100  # up to this whole numbers are to be equal; larger ones are counts of pixels and the like
 # Another for each request.
 PASSED_OVER = {"id", "request_id"}
 
@@ -51,7 +52,7 @@ def difference(answer, kept, place="the answer"):
         if len(answer) != len(kept):
             return f"{place} has {len(answer)} items, had {len(kept)}"
         pairs = [(f"{place}[{index}]", *both) for index, both in enumerate(zip(answer, kept))]
-    elif isinstance(answer, float) or isinstance(kept, float):
+    elif isinstance(answer, float) or isinstance(kept, float) or (isinstance(answer, int) and min(answer, kept) > EXACT):
         near = abs(answer - kept) <= TOLERANCE * max(abs(answer), abs(kept), 1)
         return None if near else f"{place} is {answer}, was {kept}"
     else:

@@ -9,6 +9,8 @@ source examples/host.sh
 
 start_services
 for model in unet resunet hrnet; do
-    call $model.json "/segment?model=$model" -H 'content-type: image/png' --data-binary "@$HERE/cells.png"
+    call $model.json "/segment?model=$model&polygons=false" -H 'content-type: image/png' --data-binary "@$HERE/cells.png"
+    expect $model.json $HERE/$model.answer.json
 done
+call outlines.json '/segment?model=unet' -H 'content-type: image/png' --data-binary "@$HERE/cells.png"
 call mask.png '/segment?model=unet' -H 'content-type: image/png' -H 'accept: image/png' --data-binary "@$HERE/cells.png"

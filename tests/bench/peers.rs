@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     made, median,
-    place::Place,
+    place::{PATIENT, Place},
     process::{Cell, Load, Pace, Server, free_address, host},
     wire::{self, Client},
 };
@@ -25,8 +25,10 @@ const PIXELS: f64 = 1.5;
 /// Sixteen FP32.
 const ROW_BYTES: usize = 64;
 /// 64 callers with nine rows each wait for seconds: nobody is to be refused, as with the peers.
-const PATIENCE: [(&str, &str); 2] =
-    [("max_queue_size = 256", "max_queue_size = 4096"), ("queue_timeout_ms = 2000", "queue_timeout_ms = 60000")];
+const LONG_QUEUE: (&str, &str) = ("max_queue_size = 256", "max_queue_size = 4096");
+const PATIENT_DETECTOR: (&str, &str) = ("queue_timeout_ms = 5000", "queue_timeout_ms = 60000");
+/// On one core, as with the peers.
+const ONE_LANE: (&str, &str) = ("count = 2", "count = 1");
 const MOSEC_TIMEOUT_MS: &str = "60000";
 
 /// What is asked of all three.
@@ -48,7 +50,8 @@ pub(crate) fn measure() {
     if !python.exists() {
         return println!("peers: not set up; `make bench BENCH=peers` does that (2.6 GB to download)");
     }
-    let place = Place::new().with_demo(&PATIENCE).with_service("detector", &["detector"], &PATIENCE);
+    let place = Place::new().with_demo(&[LONG_QUEUE, PATIENT[0]]);
+    let place = place.with_service("detector", &["detector"], &[LONG_QUEUE, PATIENT_DETECTOR, ONE_LANE]);
     let row = place.path("row");
     let values: Vec<u8> = (0..16_u8).flat_map(|value| f32::from(value).to_le_bytes()).collect();
     std::fs::write(&row, values).expect("a file can be written");
