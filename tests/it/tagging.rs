@@ -22,7 +22,7 @@ async fn host() -> Served {
     symlink(from.join("1"), to.join("1")).unwrap();
     std::fs::copy(from.join("model.toml"), to.join("model.toml")).unwrap();
     // With patience for machines that have other things to do.
-    rewrite(&to.join("model.toml"), &[("queue_timeout_ms = 2000", "queue_timeout_ms = 60000")]);
+    rewrite(&to.join("model.toml"), &[("queue_timeout_ms = 10000", "queue_timeout_ms = 60000")]);
     test.place("demo", "tagger", &made(".tenon/services/functions/demo/tagger"));
     test.start().await
 }
