@@ -12,7 +12,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Steps print and share one target folder: side by side they would only get in each other's way.
 .NOTPARALLEL:
 .PHONY: help prerequisites libtorch wasm-target weights plugins test-plugins model service-plugins service-models services train \
-	build release demo test \
+	build release gpu-kit demo test \
 	examples test-languages bench lint lint-containers soak clean distclean
 
 BINARIES := target/debug
@@ -29,6 +29,8 @@ TEST_PLUGINS := copy easel embed empty guarded identity keeper plain probe stamp
 SERVICES := detector detector-guest segmentation pipeline both tagger reranker embeddings
 SERVICE_FUNCTIONS := .tenon/services/functions
 SERVICE_MODELS := .tenon/services/models
+GPU_KIT := .tenon/gpu-kit
+GPU_KIT_BYTES := 60000000
 # Passed on: make bench BENCH="empty identity", make soak MINUTES=60, make test-languages LANGUAGES=times,
 # make train MODEL=detector, make libtorch LIBTORCH_SET=cuda (or cpu; without it, what this machine can use).
 BENCH ?=
@@ -94,6 +96,19 @@ build: libtorch ## tenon-host, tenon and tenon-training
 release: libtorch ## tenon-host and tenon as they are to be used, in target/release
 	$(call say,host and command line into target/release (the first time takes many minutes))
 	@cargo build --release --locked -p tenon-host -p tenon --bins
+
+# Small, because such a machine is often one that everything has to be carried to: programs without symbols and packed, models
+# without the two of 90 MB, for which tests/gpu.sh makes others of their architecture from a seed.
+gpu-kit: release services ## What tests/gpu.sh needs on a GPU machine beside the checkout, in .tenon/gpu-kit (60 MB at most)
+	$(call say,kit for a GPU machine into $(GPU_KIT))
+	@rm -rf $(GPU_KIT); mkdir -p $(GPU_KIT)/models $(GPU_KIT)/functions/demo
+	@for name in tenon tenon-host; do \
+		strip -o $(GPU_KIT)/$$name target/release/$$name; gzip -9n $(GPU_KIT)/$$name; done
+	@for model in $(SERVICE_MODELS)/*; do \
+		case $${model##*/} in minilm | tagger) ;; *) cp -r "$$model" $(GPU_KIT)/models/;; esac; done
+	@cp -r $(SERVICE_FUNCTIONS)/demo/detector $(GPU_KIT)/functions/demo/
+	@bytes=$$(du -sb $(GPU_KIT) | cut -f 1); echo "$$((bytes / 1000000)) MB"; [ "$$bytes" -le $(GPU_KIT_BYTES) ] \
+		|| { echo "error: $(GPU_KIT) has $$bytes bytes, more than $(GPU_KIT_BYTES)" >&2; exit 1; }
 
 weights: prerequisites
 	$(call say,weights of the MiniLM-L6 sentence encoder)

@@ -4,7 +4,7 @@
 
 use std::{env, path::Path};
 
-const SHIM: [&str; 2] = ["host/engine/torch/shim.cpp", "host/engine/torch/script.cpp"];
+const SHIM: [&str; 3] = ["host/engine/torch/shim.cpp", "host/engine/torch/script.cpp", "host/engine/torch/aoti.cpp"];
 const HEADER: &str = "host/engine/torch/said.h";
 
 fn main() {
@@ -32,4 +32,15 @@ fn main() {
         .flag(include.display().to_string())
         .files(SHIM)
         .compile("tenon_shim");
+    name_of_libtorch();
+}
+
+/// A library with a name and nothing else: packages of AOTInductor ask for `libtorch.so`, which is one itself in PyPI's wheel,
+/// and drags CUDA's half in.
+fn name_of_libtorch() {
+    let made = Path::new(&env::var_os("OUT_DIR").expect("cargo says where")).join("libtorch_name.so");
+    let mut command = cc::Build::new().get_compiler().to_command();
+    command.args(["-shared", "-nostdlib", "-Wl,-soname,libtorch.so", "-x", "c", "/dev/null", "-o"]).arg(&made);
+    let ended = command.status().expect("the compiler that has just compiled can be started");
+    assert!(ended.success(), "a library without anything in it could not be linked");
 }

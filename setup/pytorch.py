@@ -1,7 +1,8 @@
-"""Sets up Python's torch for one test: the script of docs/training.md, which traces a PyTorch module, is run as it stands.
+"""Sets up Python's torch for one test: the scripts of docs/training.md, which trace and compile a PyTorch module, are run as
+they stand.
 
 Owns the one trick: PyPI's torch for Linux is built with CUDA and refuses to load without 2 GB of its libraries, of which
-tracing on a CPU uses nothing. So the libraries of .tenon/libtorch are used, torch's Python comes from the same wheel, and
+tracing and compiling for a CPU use nothing. So the libraries of .tenon/libtorch are used, torch's Python comes from the same wheel, and
 what only CUDA has is stood in for by a library of names, which must never be called. For tests, never for use: whoever
 brings a model has a PyTorch of their own.
 """
@@ -23,9 +24,12 @@ PYTHON = (3, 11)  # what the wheel is for
 PACKAGES = ("filelock==3.20.0", "fsspec==2025.10.0", "jinja2==3.1.6", "networkx==3.5", "sympy==1.14.0",
             "typing_extensions==4.15.0")
 LIB = "site/torch/lib"
+# By which an older installation is known: raise the number when other parts are kept.
+WHAT = {"torch": TORCH.file, "parts": 2}
 SHARED = ("libtorch_cpu.so", "libc10.so", "libgomp.so.1")
 OWN = ("libtorch_python.so", "libshm.so", "libtorch.so", "libtorch_global_deps.so", "libc10_cuda.so")
 PARTS = ("torch", "torchgen", "functorch")
+COMPILER = "torch/_inductor/"  # has templates and C++ beside its Python
 # Names that a library finds elsewhere than in torch: in Python and in the compiler's own.
 FOREIGN = ("Py", "_Py", "__", "_ITM")
 
@@ -34,6 +38,7 @@ def place_of(name):
     """Where a file of torch's wheel goes; None leaves it out."""
     parts = name.split("/")
     kept = parts[0] in PARTS and (name.endswith((".py", ".json")) or parts[-1].startswith("_C.") or parts[1] == "bin"
+                                  or name.startswith(COMPILER)
                                   or (parts[:2] == ["torch", "lib"] and parts[-1] in OWN))
     return f"site/{name}" if kept and "test" not in parts else None
 
@@ -94,6 +99,7 @@ def install(target, libtorch, downloads, keep_downloads):
         (folder / "site/torch/bin/torch_shm_manager").chmod(0o755)
         for name in SHARED:
             (folder / LIB / name).symlink_to(libtorch / "site/torch/lib" / name)
+        (folder / "site/torch/include").symlink_to(libtorch / "site/torch/include")
         (folder / "site/nvidia").symlink_to(libtorch / "site/nvidia")
         stand_ins(folder)
         command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--no-deps",
@@ -105,7 +111,7 @@ def install(target, libtorch, downloads, keep_downloads):
                                check=False)
         if tried.stdout.strip() != "3.0":
             raise Refusal(f"torch does not load: {tried.stderr.strip()[-300:]}")
-        mark(folder, {"torch": TORCH.file}, {"site/torch/__init__.py": (folder / "site/torch/__init__.py").stat().st_size})
+        mark(folder, WHAT, {"site/torch/__init__.py": (folder / "site/torch/__init__.py").stat().st_size})
     if not keep_downloads:
         discard((wheel,), downloads)
     say(f"PyTorch for a test is ready in {target}")
@@ -127,7 +133,7 @@ def main():
         raise Refusal("libtorch is not set up: run `make libtorch`")
     target = arguments.to.absolute()
     with only_one(target.parent):
-        if marked(target) == {"torch": TORCH.file}:
+        if marked(target) == WHAT:
             say("PyTorch for a test is already there")
             return
         install(target, libtorch, arguments.downloads.absolute(), arguments.keep_downloads)

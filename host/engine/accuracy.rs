@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::{
-    backend::{Backend, BackendError, Dense, Device, Instance, Precision},
+    backend::{Backend, BackendError, Dense, Device, Instance, Loading, Precision},
     batch::{Batch, Form, Plan, Row},
     error::LoadError,
     manifest::Manifest,
@@ -63,7 +63,8 @@ pub(super) fn is_exact(
 impl Reference {
     /// Loads the model in 32 bits on that device, runs it and lets it go.
     fn of(backend: &dyn Backend, file: &Path, manifest: &Manifest, device: Device) -> Result<Self, BackendError> {
-        let loaded = backend.load(file, &manifest.signature, (device, Precision::Fp32))?;
+        let how = Loading { format: manifest.format, device, precision: Precision::Fp32, lanes: 1 };
+        let loaded = backend.load(file, &manifest.signature, how)?;
         let (plan, mut chance) = (&*manifest.plan, Chance(SEED));
         let mut instance = loaded.instance()?;
         let mut cases = Vec::new();

@@ -63,6 +63,44 @@ impl Precision {
     }
 }
 
+/// What a model file is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// A TorchScript module: runs wherever the host does.
+    #[default]
+    TorchScript,
+    /// A package of AOTInductor: compiled for one kind of device, and native code like the host's own.
+    Aoti,
+}
+
+impl Format {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::TorchScript, Self::Aoti];
+
+    /// The name in `model.toml`.
+    pub fn name(self) -> &'static str {
+        ["torchscript", "aoti"][self as usize]
+    }
+
+    /// The name of the file in a version's folder.
+    pub fn file(self) -> &'static str {
+        ["model.pt", "model.pt2"][self as usize]
+    }
+}
+
+/// How a model file is to be loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Loading {
+    /// What it is.
+    pub format: Format,
+    /// Where it computes.
+    pub device: Device,
+    /// How exactly.
+    pub precision: Precision,
+    /// How many lanes run it at once.
+    pub lanes: usize,
+}
+
 /// What is to be done about an error of a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -95,8 +133,8 @@ pub struct BackendError {
 
 /// Something that can load model files. Once per process.
 pub trait Backend: Send + Sync {
-    /// As the Open Inference Protocol's `platform` tells it.
-    fn platform(&self) -> &'static str;
+    /// What runs files of this format, as the Open Inference Protocol's `platform` tells it.
+    fn platform(&self, format: Format) -> &'static str;
 
     /// What measured times depend on beside model and device's place: releases, threads, which GPU it is.
     fn fingerprint(&self, device: Device) -> String;
@@ -112,12 +150,7 @@ pub trait Backend: Send + Sync {
     }
 
     /// Reads a model file; what comes back is shared read-only by all instances.
-    fn load(
-        &self,
-        file: &Path,
-        signature: &Arc<Signature>,
-        place: (Device, Precision),
-    ) -> Result<Arc<dyn Loaded>, BackendError>;
+    fn load(&self, file: &Path, signature: &Arc<Signature>, how: Loading) -> Result<Arc<dyn Loaded>, BackendError>;
 
     /// Whether batches on this device are padded to the model's buckets: where each new shape costs something, few shapes
     /// pay. A CPU lane computes any shape as it comes.
@@ -128,8 +161,8 @@ pub trait Backend: Send + Sync {
         }
     }
 
-    /// Memory that rows are written into and copied to the device from.
-    fn staging(&self) -> Arc<dyn Staging> {
+    /// Memory that rows are written into and copied to the device from; so many bytes of it, if it is of a special kind.
+    fn staging(&self, _bytes: u64) -> Arc<dyn Staging> {
         Arc::new(HeapStaging)
     }
 

@@ -3,7 +3,7 @@
 //! Pure: owns the arithmetic between a row and its slice of a dense tensor; refuses to know where rows come from and
 //! who computes. Sizes cannot overflow here: `model.toml` is judged at its largest and rows are checked against it.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use super::{
     backend::{BackendError, Dense},
@@ -184,6 +184,15 @@ pub struct Input<'a> {
     rows: Vec<&'a [u8]>,
 }
 
+/// Rows of a dense tensor that are copied together.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// Which.
+    pub rows: Range<usize>,
+    /// One row as it is in the dense tensor; `None` of those that must be written there first.
+    pub ready: Option<&'a [u8]>,
+}
+
 impl<'a> Batch<'a> {
     /// Brings rows together.
     pub(super) fn new(plan: &'a Plan, rows: &[Row<'a>]) -> Self {
@@ -253,10 +262,33 @@ impl Input<'_> {
 
     /// Writes all rows, padded, into a dense tensor of `byte_length` bytes.
     pub fn stack(&self, into: &mut [u8]) {
-        let dense_row = into.len() / self.rows.len().max(1);
+        self.stack_rows(0..self.rows.len(), into);
+    }
+
+    /// Writes these rows, padded, into their part of the dense tensor.
+    pub fn stack_rows(&self, rows: Range<usize>, into: &mut [u8]) {
+        let dense_row = into.len() / rows.len().max(1);
         if dense_row > 0 {
-            self.rows.iter().zip(into.chunks_exact_mut(dense_row)).for_each(|(row, slice)| self.write(row, slice));
+            self.rows[rows]
+                .iter()
+                .zip(into.chunks_exact_mut(dense_row))
+                .for_each(|(row, slice)| self.write(row, slice));
         }
+    }
+
+    /// The dense tensor in as few parts as it takes: each row that needs no padding and lies ready where it is by itself, what
+    /// lies between them together.
+    pub fn parts(&self, lies_ready: impl Fn(&[u8]) -> bool) -> Vec<Part<'_>> {
+        let dense_row = self.byte_length() / self.rows.len().max(1);
+        let mut parts: Vec<Part<'_>> = Vec::new();
+        for (at, row) in self.rows.iter().enumerate() {
+            let ready = Some(*row).filter(|row| row.len() == dense_row && lies_ready(row));
+            match parts.last_mut() {
+                Some(Part { rows, ready: None }) if ready.is_none() => rows.end = at + 1,
+                _ => parts.push(Part { rows: at..at + 1, ready }),
+            }
+        }
+        parts
     }
 
     fn write(&self, row: &[u8], into: &mut [u8]) {

@@ -26,7 +26,7 @@ pub struct ModelStatus {
     pub state: ModelState,
     /// Why its latest load failed; beside a version that serves, why it could not be replaced.
     pub failure: Option<Failure>,
-    /// As the Open Inference Protocol's `platform`.
+    /// As the Open Inference Protocol's `platform`; empty if it does not serve.
     pub platform: &'static str,
     /// Where it computes; empty if it does not serve.
     pub device: String,
@@ -168,7 +168,7 @@ impl Catalogue {
     }
 
     /// All versions, by name.
-    pub(super) fn status(&self, platform: &'static str) -> Vec<ModelStatus> {
+    pub(super) fn status(&self) -> Vec<ModelStatus> {
         let each = self.0.iter().flat_map(|(name, versions)| {
             let serving = versions.models().next_back().map(|(version, _)| version);
             versions.0.iter().map(move |(version, slot)| (name, *version, serving == Some(*version), slot))
@@ -181,7 +181,7 @@ impl Catalogue {
                 serving,
                 state: slot.state(),
                 failure: slot.failure.clone(),
-                platform,
+                platform: model.map_or("", |model| model.platform()),
                 device: model.map(|model| model.device()).unwrap_or_default(),
                 instances: model.map_or(0, |model| model.instances()),
                 signature: model.map(|model| model.signature().clone()),

@@ -14,7 +14,7 @@ use super::{
     Engine,
     catalogue::{Catalogue, Failure, Slot, Versions},
     error::{ChangeError, EngineError},
-    model::{DeviceShare, Model},
+    model::{self, DeviceShare, Model},
     reference::{ModelReference, Version},
     repository::{self, Found},
 };
@@ -116,7 +116,7 @@ impl Engine {
         };
         let before = before.and_then(|slot| slot.model.as_ref());
         if let Some(model) = before
-            && found.digests(version).map_err(failed)? == model.digests()
+            && model::digests(found, version).map_err(failed)? == model.digests()
         {
             return Ok(model.clone());
         }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Backend, BackendError, Batch, Dense, Device, DeviceMemory, Input, Instance, Loaded, Precision, Read, Short,
+    Backend, BackendError, Batch, Dense, Device, DeviceMemory, Format, Input, Instance, Loaded, Loading, Read, Short,
 };
 use crate::tensor::{Datatype, Signature};
 
@@ -195,7 +195,7 @@ impl Shared {
 }
 
 impl Backend for Fake {
-    fn platform(&self) -> &'static str {
+    fn platform(&self, _: Format) -> &'static str {
         "fake"
     }
 
@@ -212,7 +212,7 @@ impl Backend for Fake {
         &self,
         file: &Path,
         signature: &Arc<Signature>,
-        (device, _): (Device, Precision),
+        Loading { device, .. }: Loading,
     ) -> Result<Arc<dyn Loaded>, BackendError> {
         let text = std::fs::read(file).map_err(|error| BackendError::threw(error.to_string()))?;
         if text == b"broken" {

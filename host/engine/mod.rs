@@ -49,7 +49,8 @@ use std::{
 use arc_swap::ArcSwap;
 
 pub use backend::{
-    Backend, BackendError, Cause, Dense, Device, DeviceActivity, DeviceMemory, Instance, Loaded, Precision, Read, Short,
+    Backend, BackendError, Cause, Dense, Device, DeviceActivity, DeviceMemory, Format, Instance, Loaded, Loading,
+    Precision, Read, Short,
 };
 pub use batch::{Batch, Input};
 use budget::Budget;
@@ -69,6 +70,10 @@ use crate::{telemetry::Telemetry, tensor::Staging};
 
 /// More lanes for one model than any machine has cores for.
 const MAX_LANES: usize = 1024;
+/// A hundred pictures of 640 x 640 in 32 bits.
+const DEFAULT_PINNED_BYTES: u64 = 512 << 20;
+/// Beyond this it is taken for a slip of the pen.
+const MOST_PINNED_BYTES: u64 = 1 << 40;
 /// Above this share of the device's memory requests are refused.
 const DEFAULT_HIGH_MARK: f64 = 0.9;
 /// Less than any model's weights: a slip of the pen.
@@ -101,6 +106,8 @@ pub struct Config {
     pub memory_bytes: Option<u64>,
     /// What they may hold on each GPU; what was free there at the start unless stated.
     pub cuda_memory_bytes: Option<u64>,
+    /// Pinned memory that guests write tensors into, where there is a GPU.
+    pub pinned_bytes: u64,
     /// The share of it above which requests are refused.
     pub memory_high_mark: f64,
     /// What a restart runs before it serves.
@@ -119,6 +126,7 @@ impl Default for Config {
             lanes: None,
             memory_bytes: None,
             cuda_memory_bytes: None,
+            pinned_bytes: DEFAULT_PINNED_BYTES,
             memory_high_mark: DEFAULT_HIGH_MARK,
             warm_up: WarmUp::default(),
             stop_timeout: DEFAULT_STOP_TIMEOUT,
@@ -138,6 +146,9 @@ impl Config {
             }
             _ if self.cuda_memory_bytes.is_some_and(|bytes| bytes < LEAST_MEMORY_BYTES) => {
                 Err(EngineError::Config(format!("cuda_memory_bytes: must be at least {LEAST_MEMORY_BYTES}")))
+            }
+            _ if self.pinned_bytes > MOST_PINNED_BYTES => {
+                Err(EngineError::Config(format!("pinned_bytes: must be at most {MOST_PINNED_BYTES}")))
             }
             _ if !(self.memory_high_mark > 0.0 && self.memory_high_mark <= 1.0) => Err(EngineError::Config(format!(
                 "memory_high_mark: must be above 0 and at most 1, is {}",
@@ -231,7 +242,7 @@ impl Engine {
 
     /// All models and versions, by name.
     pub fn models(&self) -> Vec<ModelStatus> {
-        self.catalogue.load().status(self.backend.platform())
+        self.catalogue.load().status()
     }
 
     /// A model that should serve since the start and does not.
@@ -256,7 +267,7 @@ impl Engine {
 
     /// Memory that guests and host calls write tensors into.
     pub fn staging(&self) -> Arc<dyn Staging> {
-        self.backend.staging()
+        self.backend.staging(self.config.pinned_bytes)
     }
 
     /// Closes the queues, answers what waits and joins the lanes; bounded, so that a batch that hangs is left behind.

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Config, WarmUp, accuracy,
-    backend::{Backend, BackendError, Device, Instance},
+    backend::{Backend, BackendError, Device, Format, Instance, Loading},
     budget::{Budget, RowBytes, TooLittle},
     ceiling::Ceiling,
     check,
@@ -45,6 +45,7 @@ pub struct Model {
     version: u64,
     digests: Vec<String>,
     folder: PathBuf,
+    platform: &'static str,
     manifest: Manifest,
     profile: Arc<Profile>,
     /// What its lanes work on; they hold no model.
@@ -67,13 +68,13 @@ impl Model {
         metrics: ModelMetrics,
     ) -> Result<Arc<Self>, LoadError> {
         // Of the files as they are now: what is changed while they are read differs from it, and is found by the next load.
-        let digests = found.digests(version)?;
+        let digests = digests(found, version)?;
         let mut manifest = Manifest::read(&found.manifest())?;
         let devices = manifest.placement.devices(&backend.devices())?;
         if devices.iter().any(|device| backend.pads_to_buckets(*device)) {
             Arc::make_mut(&mut manifest.plan).buckets.clone_from(&manifest.buckets);
         }
-        let file = found.model_file(version);
+        let file = found.model_file(version, manifest.format);
         let reference = accuracy::reference(backend, &file, (&manifest, devices[0]))?;
         let places = devices.iter().map(|device| bring(found, &file, &manifest, *device, (config, backend, budgets)));
         let places: Vec<_> = places.collect::<Result<_, _>>()?;
@@ -103,8 +104,8 @@ impl Model {
         let lanes: Result<Vec<_>, _> = numbers.into_iter().map(|number| Lane::start(&ground, number)).collect();
         // Lanes that did start must not wait for rows that never come.
         let lanes = Mutex::new(lanes.inspect_err(|_| ground.waiting.close())?);
-        let (name, folder) = (found.name.clone(), found.version(version));
-        Ok(Arc::new(Self { name, version, digests, folder, manifest, profile, ground, lanes, instances }))
+        let (name, folder, platform) = (found.name.clone(), found.version(version), backend.platform(manifest.format));
+        Ok(Arc::new(Self { name, version, digests, folder, platform, manifest, profile, ground, lanes, instances }))
     }
 
     /// The name of its folder in the repository.
@@ -135,6 +136,11 @@ impl Model {
     /// Whether equal rows come to equal outputs, as `model.toml` says.
     pub fn is_deterministic(&self) -> bool {
         self.manifest.deterministic
+    }
+
+    /// What runs it, as the Open Inference Protocol's `platform` tells it.
+    pub fn platform(&self) -> &'static str {
+        self.platform
     }
 
     /// Names what its files were when it was loaded.
@@ -284,6 +290,20 @@ pub(super) type DeviceShare = (Device, u64);
 /// The memory of each device, and the shares that become free when a version serves.
 pub(super) type Budgets<'a> = (&'a BTreeMap<Device, Arc<Budget>>, &'a [DeviceShare]);
 
+/// Names everything that a version is made of, as it lies there now.
+pub(super) fn digests(found: &Found, version: u64) -> Result<Vec<String>, LoadError> {
+    let format = Manifest::read(&found.manifest())?.format;
+    let is_there = |format: &Format| found.model_file(version, *format).exists();
+    match Format::ALL.into_iter().find(is_there) {
+        Some(other) if !is_there(&format) => {
+            let (format, file, other) = (format.name(), other.file(), other.name());
+            let message = format!("model.format: is `{format}`, but version {version} has {file}, which is `{other}`");
+            Err(LoadError::Manifest { file: found.manifest(), message })
+        }
+        _ => found.digests(version, format),
+    }
+}
+
 /// What is told of an error while a model comes up.
 pub(super) fn failed(file: &Path, error: BackendError) -> LoadError {
     match error.short() {
@@ -318,7 +338,8 @@ fn bring(
     let instead_of = instead_of.iter().filter(|share| share.0 == device).map(|share| share.1).collect();
     // Before it holds anything, so that nobody who serves has less for its weights either.
     let share = budget.join(&found.name, (lanes(manifest, device, config), manifest.lane_bytes), instead_of);
-    let loaded = backend.load(file, &manifest.signature, (device, manifest.precision));
+    let (format, precision, lanes) = (manifest.format, manifest.precision, lanes(manifest, device, config));
+    let loaded = backend.load(file, &manifest.signature, Loading { format, device, precision, lanes });
     let loaded = loaded.map_err(|error| failed(file, error))?;
     share.weighs(loaded.weight_bytes());
     share.settle(RowBytes::default()).map_err(|error| too_little(file, &error))?;
@@ -377,6 +398,11 @@ fn profile(
         return Ok(profile);
     }
     warm_up::begin(instance, plan, &shapes[0])?;
+    if manifest.format == Format::Aoti {
+        // Its sizes are compiled in, and one that is too narrow is to be found before rows are.
+        let most = manifest.max_batch_elements / shapes[0].iter().product::<u64>().max(1);
+        warm_up::widest(instance, plan, (manifest.max_batch_size as u64).min(most) as usize, &shapes[0])?;
+    }
     let run = |Sample { rows, lengths, fresh }: Sample<'_>| {
         if fresh {
             instance.release_memory();

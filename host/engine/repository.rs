@@ -8,12 +8,11 @@ use std::{
 };
 
 use super::{
+    backend::Format,
     error::{EngineError, LoadError},
     manifest,
 };
 
-/// A version's model file.
-const MODEL_FILE: &str = "model.pt";
 /// What may lie beside it.
 const TOKENIZER_FILE: &str = "tokenizer.json";
 /// Read at a time for the digest.
@@ -42,13 +41,13 @@ impl Found {
     }
 
     /// The model file of a version.
-    pub(super) fn model_file(&self, version: u64) -> PathBuf {
-        self.version(version).join(MODEL_FILE)
+    pub(super) fn model_file(&self, version: u64, format: Format) -> PathBuf {
+        self.version(version).join(format.file())
     }
 
     /// Names everything that a version is made of, its model file first: when one is another, the version is another.
-    pub(super) fn digests(&self, version: u64) -> Result<Vec<String>, LoadError> {
-        let mut digests = vec![digest(&self.model_file(version))?, digest(&self.manifest())?];
+    pub(super) fn digests(&self, version: u64, format: Format) -> Result<Vec<String>, LoadError> {
+        let mut digests = vec![digest(&self.model_file(version, format))?, digest(&self.manifest())?];
         let tokenizer = self.version(version).join(TOKENIZER_FILE);
         if tokenizer.exists() {
             digests.push(digest(&tokenizer)?);
@@ -131,7 +130,7 @@ mod tests {
         let found = scan(repository.path()).unwrap();
         let names: Vec<_> = found.iter().map(|model| (&model.name[..], &model.versions[..])).collect();
         assert_eq!(names, [("empty", &[][..]), ("minilm", &[2, 10])]);
-        assert!(found[1].model_file(10).ends_with("minilm/10/model.pt"));
+        assert!(found[1].model_file(10, Format::TorchScript).ends_with("minilm/10/model.pt"));
     }
 
     #[test]

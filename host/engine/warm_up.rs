@@ -47,6 +47,19 @@ pub(super) fn shape(
     (0..runs).try_for_each(|_| run(instance, plan, rows, lengths).map(drop))
 }
 
+/// Runs as many rows of such extents as a batch may have, unless there is no memory for so many.
+pub(super) fn widest(
+    instance: &mut dyn Instance,
+    plan: &Plan,
+    rows: usize,
+    lengths: &[u64],
+) -> Result<(), BackendError> {
+    match run(instance, plan, rows, lengths) {
+        Err(error) if error.short().is_none() => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// The shapes to run, as the extents of a row: the buckets of all dimensions side by side, the shorter lists ending in
 /// their maximum. A model without ragged dimensions has one shape.
 pub(super) fn shapes(buckets: &[Vec<u64>]) -> Vec<Vec<u64>> {

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc};
 
 use tenon_host::{
-    engine::{Backend, BackendError, Batch, Device, Instance, Loaded, Precision, Read, torch::Torch},
+    engine::{Backend, BackendError, Batch, Device, Format, Instance, Loaded, Loading, Read, torch::Torch},
     tensor::{Signature, Staging},
 };
 
@@ -26,25 +26,20 @@ pub(crate) fn torch(around: &Arc<impl Around>) -> Arc<dyn Backend> {
 }
 
 impl<A: Around> Backend for Inside<Torch, A> {
-    fn platform(&self) -> &'static str {
-        self.0.platform()
+    fn platform(&self, format: Format) -> &'static str {
+        self.0.platform(format)
     }
 
     fn fingerprint(&self, device: Device) -> String {
         self.0.fingerprint(device)
     }
 
-    fn load(
-        &self,
-        file: &Path,
-        signature: &Arc<Signature>,
-        place: (Device, Precision),
-    ) -> Result<Arc<dyn Loaded>, BackendError> {
-        Ok(Arc::new(Inside(self.0.load(file, signature, place)?, self.1.clone())))
+    fn load(&self, file: &Path, signature: &Arc<Signature>, how: Loading) -> Result<Arc<dyn Loaded>, BackendError> {
+        Ok(Arc::new(Inside(self.0.load(file, signature, how)?, self.1.clone())))
     }
 
-    fn staging(&self) -> Arc<dyn Staging> {
-        self.0.staging()
+    fn staging(&self, bytes: u64) -> Arc<dyn Staging> {
+        self.0.staging(bytes)
     }
 }
 

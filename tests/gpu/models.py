@@ -1,7 +1,6 @@
-"""Makes the models of tests/gpu.sh from a fixed seed: a residual net for pictures and an encoder for ids, as TorchScript with
-their model.toml, inputs and the processor's answers to them. Needs torch alone."""
+"""Makes the models of tests/gpu.sh from a fixed seed: a residual net for pictures, an encoder for ids and a tagger on top of
+one, as TorchScript with their model.toml, inputs and the processor's answers to them. Needs torch alone."""
 
-import json
 import pathlib
 import sys
 
@@ -9,7 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-SIDE, WORDS, WIDTH, HEADS, LAYERS, EXAMPLES = 112, 30522, 384, 12, 6, 24
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+from asking import body  # noqa: E402
+
+SIDE, WORDS, WIDTH, HEADS, LAYERS, LABELS, EXAMPLES = 112, 30522, 384, 12, 6, 9, 24
 
 
 class Block(nn.Module):
@@ -40,29 +42,47 @@ class Layer(nn.Module):
         self.wide, self.narrow = nn.Linear(WIDTH, 4 * WIDTH), nn.Linear(4 * WIDTH, WIDTH)
         self.norms = nn.ModuleList([nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)])
 
+    def attend(self, q, k, v, bias):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
     def forward(self, h, bias):
         q, k, v = (part(h).unflatten(2, [HEADS, WIDTH // HEADS]).transpose(1, 2) for part in self.parts[:3])
-        seen = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).transpose(1, 2).flatten(2, 3)
+        seen = self.attend(q, k, v, bias).transpose(1, 2).flatten(2, 3)
         h = self.norms[0](h + self.parts[3](seen))
         return self.norms[1](h + self.narrow(F.gelu(self.wide(h))))
 
 
 class Encoder(nn.Module):
-    """As large as MiniLM-L6."""
+    """As large as MiniLM-L6, which the reranker asks: a text's meaning as a unit vector."""
 
     def __init__(self):
         super().__init__()
         self.words, self.places = nn.Embedding(WORDS, WIDTH), nn.Embedding(512, WIDTH)
         self.layers = nn.ModuleList([Layer() for _ in range(LAYERS)])
 
-    def forward(self, ids, mask):
+    def tokens(self, ids, mask):
         # Positions that never pass through Python's integers: so shapes stay open in the trace.
         h = self.words(ids) + self.places(torch.ones_like(ids).cumsum(1) - 1)
         bias = (1.0 - mask[:, None, None, :].float()) * -10000.0
         for layer in self.layers:
             h = layer(h, bias)
+        return h
+
+    def forward(self, ids, mask):
+        h = self.tokens(ids, mask)
         part = mask.unsqueeze(-1).float()
         return F.normalize((h * part).sum(1) / part.sum(1).clamp(min=1e-9), dim=1)
+
+
+class Tagger(nn.Module):
+    """Scores of each label for each token: an output that is as ragged as its input."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.labels = Encoder(), nn.Linear(WIDTH, LABELS)
+
+    def forward(self, ids, mask):
+        return self.labels(self.encoder.tokens(ids, mask))
 
 
 class Table(nn.Module):
@@ -138,22 +158,18 @@ device = "cuda"
 """
 
 
-def body(names, tensors):
-    """A request of the Open Inference Protocol with binary tensors, and how long its JSON is."""
-    kinds = {torch.float32: "FP32", torch.int64: "INT64"}
-    data = [tensor.contiguous().numpy().tobytes() for tensor in tensors]
-    inputs = [
-        {"name": name, "datatype": kinds[tensor.dtype], "shape": list(tensor.shape),
-         "parameters": {"binary_data_size": len(bytes_)}}
-        for name, tensor, bytes_ in zip(names, tensors, data)
-    ]
-    head = json.dumps({"inputs": inputs, "parameters": {"binary_data_output": True}}).encode()
-    return head + b"".join(data), len(head)
+EMBEDDING = f"""name = "embedding"
+datatype = "FP32"
+shape = ["rows", {WIDTH}]
+"""
+TAGGER = ENCODER.replace(EMBEDDING, f"""name = "labels"
+datatype = "FP32"
+shape = ["rows", "seq", {LABELS}]
+""")
 
 
 def main():
     torch.manual_seed(11)
-    torch.set_num_threads(8)
     to = pathlib.Path(sys.argv[1])
     lengths = [int(length) for length in torch.randint(3, 200, (EXAMPLES,))]
     pictures = [(torch.rand(1, 3, SIDE, SIDE),) for _ in range(EXAMPLES)]
@@ -162,6 +178,7 @@ def main():
         ("conv", residual(), CONV, ["picture"], pictures),
         ("encoder", Encoder(), ENCODER, ["ids", "mask"], ids),
         ("table", Table(), TABLE, ["ids"], [(torch.tensor([[1, 2, 3, 15]]),)]),
+        ("tagger", Tagger(), TAGGER, ["ids", "mask"], ids[:2]),
     ):
         model = model.eval()
         folder = to / "made" / name
@@ -171,12 +188,13 @@ def main():
             traced = torch.jit.trace(model, examples[0])
             traced.save(str(folder / "1" / "model.pt"))
             answers = [traced(*example) for example in examples]
+        torch.save(model.state_dict(), to / f"{name}.weights")
         torch.save({"names": names, "examples": examples, "answers": answers}, to / f"{name}.examples")
         fixed = (torch.randint(0, WORDS, (1, 64)), torch.ones(1, 64, dtype=torch.long))
-        packed, head = body(names, fixed if name == "encoder" else examples[0])
+        packed, head = body(names, fixed if len(names) == 2 else examples[0])
         (to / f"{name}.body").write_bytes(packed)
         (to / f"{name}.header").write_text(str(head))
-    print("models: a residual net (112 x 112, 18 layers) and an encoder (6 layers of 384), weights from seed 11")
+    print("models: a residual net (112 x 112, 18 layers), an encoder and a tagger (6 layers of 384), weights from seed 11")
 
 
 if __name__ == "__main__":

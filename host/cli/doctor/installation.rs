@@ -58,17 +58,22 @@ fn model_fault(folder: &Path) -> Option<String> {
         Ok(text) => text,
         Err(error) => return Some(format!("cannot read {}: {error}", file.display())),
     };
-    if let Err(error) = text.parse::<toml::Table>() {
-        let offset = error.span().map_or(0, |span| span.start).min(text.len());
-        let line = text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1;
-        return Some(format!("{} line {line}: {}", file.display(), error.message()));
-    }
+    let manifest = match text.parse::<toml::Table>() {
+        Ok(manifest) => manifest,
+        Err(error) => {
+            let offset = error.span().map_or(0, |span| span.start).min(text.len());
+            let line = text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count() + 1;
+            return Some(format!("{} line {line}: {}", file.display(), error.message()));
+        }
+    };
+    let format = manifest.get("model").and_then(|model| model.get("format")).and_then(toml::Value::as_str);
+    let wanted = if format == Some("aoti") { "model.pt2" } else { "model.pt" };
     let versions = subfolders(folder).unwrap_or_default();
     let numbered = versions.iter().filter(|name| name.parse::<u64>().is_ok());
-    if numbered.into_iter().any(|version| folder.join(version).join("model.pt").is_file()) {
+    if numbered.into_iter().any(|version| folder.join(version).join(wanted).is_file()) {
         return None;
     }
-    Some(format!("{} has no version with a model.pt (such as 1/model.pt)", folder.display()))
+    Some(format!("{} has no version with a {wanted} (such as 1/{wanted})", folder.display()))
 }
 
 fn subfolders(root: &Path) -> io::Result<Vec<String>> {
@@ -129,6 +134,8 @@ mod tests {
         fs::write(at("minilm/1/model.pt"), "").unwrap();
         let check = models(root.path());
         assert_eq!((check.level, check.advice), (Level::Ok, None));
+        fs::write(at("minilm/model.toml"), "[model]\nformat = \"aoti\"\n").unwrap();
+        assert!(models(root.path()).found.contains("no version with a model.pt2 (such as 1/model.pt2)"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 use serde::Deserialize;
 
 use super::{
-    backend::{Device, Precision},
+    backend::{Device, Format, Precision},
     batch::Plan,
     error::LoadError,
 };
@@ -59,7 +59,7 @@ struct ModelSection {
 
 impl Default for ModelSection {
     fn default() -> Self {
-        let (format, precision) = (rules::TORCHSCRIPT.into(), Precision::default().name().into());
+        let (format, precision) = (Format::default().name().into(), Precision::default().name().into());
         Self { format, precision, tolerance: None, deterministic: true }
     }
 }
@@ -166,6 +166,8 @@ pub(super) struct Manifest {
     pub(super) instances: usize,
     /// Where they compute.
     pub(super) placement: Placement,
+    /// What its files are.
+    pub(super) format: Format,
     /// How exactly it computes.
     pub(super) precision: Precision,
     /// How far outputs may be from those in 32 bits, as a part of the largest.

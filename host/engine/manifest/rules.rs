@@ -9,13 +9,11 @@ use super::{
 };
 use crate::{
     engine::{
-        backend::Precision,
+        backend::{Format, Precision},
         batch::{Pad, Plan},
     },
     tensor::{Extent as Declared, Layout, Signature, TensorSpec, TensorType},
 };
-
-pub(super) const TORCHSCRIPT: &str = "torchscript";
 
 /// More instances of one model than any machine has use for.
 const MAX_INSTANCES: usize = 64;
@@ -29,9 +27,7 @@ const MAX_TOLERANCE: f64 = 1.0;
 
 /// Judges a whole file.
 pub(super) fn judge(file: File) -> Result<Manifest, String> {
-    if file.model.format != TORCHSCRIPT {
-        return Err(format!("model.format: `{}` is unknown; known: \"{TORCHSCRIPT}\"", file.model.format));
-    }
+    let format = format_of(&file.model)?;
     let signature = signature(&file)?;
     let batching = &file.batching;
     numbers(batching, &file.instances, file.memory.max_safe_batch_size)?;
@@ -62,6 +58,7 @@ pub(super) fn judge(file: File) -> Result<Manifest, String> {
         lane_bytes: lane_bytes(&file)?,
         instances: file.instances.count,
         placement: placement(&file.instances.device)?,
+        format,
         precision: precision(&file.model.precision)?,
         tolerance: tolerance(&file.model)?,
         deterministic: file.model.deterministic,
@@ -242,6 +239,18 @@ fn placement(name: &str) -> Result<Placement, String> {
             Err(format!("instances.device: `{other}` is unknown; known: \"auto\", \"cpu\", \"cuda\", \"cuda:0\""))
         }
     }
+}
+
+fn format_of(model: &ModelSection) -> Result<Format, String> {
+    let known = || Format::ALL.map(|format| format!("\"{}\"", format.name())).join(", ");
+    let found = Format::ALL.into_iter().find(|format| format.name() == model.format);
+    let format = found.ok_or_else(|| format!("model.format: `{}` is unknown; known: {}", model.format, known()))?;
+    if format == Format::Aoti && precision(&model.precision)? != Precision::default() {
+        return Err(
+            "model.precision: how exactly a package computes was settled when it was compiled; leave it out".into()
+        );
+    }
+    Ok(format)
 }
 
 fn precision(name: &str) -> Result<Precision, String> {

@@ -70,12 +70,20 @@ unsafe extern "C" {
 
 /// Runs a call of the shim, and reads what it said where it failed.
 pub(super) fn call(run: impl FnOnce(*mut c_char, usize) -> i32) -> Result<(), BackendError> {
+    call_or(run, error)
+}
+
+/// The same, where what was said is to be understood otherwise.
+pub(super) fn call_or(
+    run: impl FnOnce(*mut c_char, usize) -> i32,
+    understood: impl FnOnce(&str) -> BackendError,
+) -> Result<(), BackendError> {
     let mut said = [0_u8; SAID_BYTES];
     if run(said.as_mut_ptr().cast(), SAID_BYTES) == 0 {
         return Ok(());
     }
     let text = CStr::from_bytes_until_nul(&said).map(CStr::to_string_lossy).unwrap_or_default();
-    Err(error(&text))
+    Err(understood(&text))
 }
 
 /// What a text of libtorch's tells: of memory, or of something else. Whether a device is lost it does not tell.

@@ -7,14 +7,16 @@
 
 use std::sync::Arc;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::{
-    Gpu, datatype,
+    Gpu,
     device::{self, Event, Stream},
-    lane::{Forward, bytes_mut, dense, said},
+    forward::Forward,
+    lane::dense,
+    pinned::Pinned,
 };
-use crate::engine::{BackendError, Batch, Cause, Input, Instance, Precision, Read};
+use crate::engine::{BackendError, Batch, Cause, Instance, Precision, Read};
 
 /// A lane on a GPU.
 pub(super) struct GpuLane {
@@ -24,7 +26,7 @@ pub(super) struct GpuLane {
     stream: Stream,
     begin: Event,
     end: Event,
-    /// Where rows are stacked and outputs come to, one for each input and output.
+    /// Where rows are gathered and outputs come to, one for each input and output.
     stacks: Vec<Pinned>,
     arrivals: Vec<Pinned>,
     /// What the device held when the lane was last asked for its peak.
@@ -44,10 +46,8 @@ impl GpuLane {
         let _on_stream = self.stream.enter()?;
         let to = tch::Device::Cuda(self.gpu.index as usize);
         self.begin.record(self.stream)?;
-        let inputs = batch.inputs().iter().zip(&mut self.stacks).map(|(input, stack)| {
-            let stacked = stack.stack(input)?;
-            stacked.f_to_device_(to, stacked.kind(), true, true).map_err(said)
-        });
+        let region = self.gpu.staging.get().map(|region| &**region);
+        let inputs = batch.inputs().iter().zip(&mut self.stacks).map(|(input, stack)| stack.bring(input, to, region));
         let inputs: Vec<Tensor> = inputs.collect::<Result<_, _>>()?;
         let outputs = {
             let _exactly = device::exactly(self.precision)?;
@@ -115,55 +115,5 @@ impl Drop for GpuLane {
         if self.gpu.works().is_err() {
             std::mem::forget((std::mem::take(&mut self.stacks), std::mem::take(&mut self.arrivals)));
         }
-    }
-}
-
-/// Memory that the GPU copies from or to by itself, as large as the largest batch so far.
-struct Pinned(Tensor);
-
-impl Pinned {
-    fn empty() -> Result<Self, BackendError> {
-        device::pinned(0).map(Self)
-    }
-
-    fn at_least(&mut self, bytes: usize) -> Result<&mut Tensor, BackendError> {
-        if self.0.size().first().is_none_or(|held| (*held as usize) < bytes) {
-            *self = Self(device::pinned(bytes)?);
-        }
-        Ok(&mut self.0)
-    }
-
-    /// A part of it as a tensor of that form.
-    fn view(&mut self, bytes: usize, shape: &[i64], kind: Kind) -> Result<Tensor, BackendError> {
-        let whole = self.at_least(bytes)?;
-        let part = whole.f_narrow(0, 0, bytes as i64).and_then(|part| part.f_view_dtype(kind)).map_err(said)?;
-        part.f_view(shape).map_err(said)
-    }
-
-    /// Stacks the rows of an input.
-    fn stack(&mut self, input: &Input<'_>) -> Result<Tensor, BackendError> {
-        let kind = datatype::kind(input.spec().kind.datatype);
-        let kind = kind.ok_or_else(|| BackendError::threw("a datatype that libtorch does not know"))?;
-        let bytes = input.byte_length();
-        input.stack(bytes_mut(self.at_least(bytes)?, bytes)?);
-        let shape: Vec<i64> = input.shape().iter().map(|extent| *extent as i64).collect();
-        self.view(bytes, &shape, kind)
-    }
-
-    /// Has an output copied here, behind what the stream has to do.
-    fn fetch(&mut self, output: &Tensor) -> Result<Tensor, BackendError> {
-        if output.is_sparse() {
-            return Err(BackendError::threw("an output is sparse"));
-        }
-        let kind = output.f_kind().map_err(said)?;
-        let plain = output.f_contiguous().map_err(said)?;
-        let shape = plain.size();
-        let bytes = shape.iter().product::<i64>() as usize * kind.elt_size_in_bytes();
-        if bytes == 0 {
-            return Tensor::f_empty(&shape, (kind, tch::Device::Cpu)).map_err(said);
-        }
-        let mut here = self.view(bytes, &shape, kind)?;
-        device::copy(&mut here, &plain)?;
-        Ok(here)
     }
 }

@@ -110,9 +110,32 @@ impl Account {
         }
     }
 
+    /// Charges what libtorch's allocator does not see.
+    pub(super) fn hold(self: &Arc<Self>, bytes: u64) -> Result<Held, BackendError> {
+        let refused = |Over { short, held, limit }| {
+            let figures = format!("{bytes} bytes more are wanted, and {held} of {limit} are in use");
+            BackendError::out_of_memory(short, format!("out of memory of the device: {figures}"))
+        };
+        self.charge(bytes).map_err(refused)?;
+        Ok(Held { account: self.clone(), bytes })
+    }
+
     /// From now on this thread allocates on this account, until what comes back is dropped.
     pub(super) fn enter(self: &Arc<Self>) -> Entered {
         Entered(CURRENT.replace(Some(self.clone())))
+    }
+}
+
+/// Bytes that are charged to an account without libtorch's allocator, for as long as this lives.
+#[derive(Debug)]
+pub(super) struct Held {
+    account: Arc<Account>,
+    bytes: u64,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.account.discharge(self.bytes);
     }
 }
 

@@ -1,36 +1,44 @@
-//! libtorch: TorchScript modules on CPU lanes. The only room of the host that knows `tch`.
+//! libtorch: TorchScript modules and packages of AOTInductor, on CPU lanes and on GPUs. The only room of the host that knows
+//! `tch`.
 //!
-//! Owns loading and the process-wide settings; `lane` runs batches. Every call that can throw in C++ goes through the
+//! Owns loading and the process-wide settings; `lane` and `gpu` run batches. Every call that can throw in C++ goes through the
 //! variant that returns the error: an exception must never unwind through Rust.
 
 mod busy;
 mod datatype;
 mod device;
+mod forward;
 mod gpu;
 mod lane;
 mod memory;
 mod nvml;
+mod package;
+mod pinned;
 mod reduced;
+mod staging;
 #[cfg(test)]
 pub(super) mod tests;
 
 use std::{
     path::Path,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use tch::CModule;
 
-use super::{Backend, BackendError, Device, DeviceActivity, DeviceMemory, Instance, Loaded, Precision};
-use crate::tensor::Signature;
+use super::{Backend, BackendError, Device, DeviceActivity, DeviceMemory, Format, Instance, Loaded, Loading};
+use crate::tensor::{HeapStaging, Signature, Staging};
 use busy::Busy;
+use forward::Forward;
 use gpu::GpuLane;
-use lane::{Forward, Lane};
-use memory::Account;
+use lane::Lane;
+use memory::{Account, Held};
 use nvml::{Bus, Driver};
+use package::Package;
+use staging::{PinnedStaging, Region};
 
 /// The release that this program is linked against.
 const LIBTORCH: &str = "2.11.0";
@@ -45,8 +53,12 @@ pub struct Torch {
     intra_op_threads: usize,
     memory: Memory,
     gpus: Vec<Arc<Gpu>>,
+    staging: Shared,
     driver: Option<Driver>,
 }
+
+/// The pinned memory of guests' tensors, once somebody has asked for it.
+type Shared = Arc<OnceLock<Arc<Region>>>;
 
 /// What is held on the CPU: by models, and by lanes.
 #[derive(Clone, Debug)]
@@ -65,17 +77,22 @@ struct Gpu {
     /// By which the driver knows it.
     bus: Option<Bus>,
     busy: Busy,
+    /// Where guests' rows may lie; all GPUs copy from the same.
+    staging: Shared,
     weights: AtomicU64,
+    /// Of packages, which hold theirs beside libtorch's allocator.
+    packages: AtomicU64,
     limit: AtomicU64,
     lost: Mutex<Option<String>>,
 }
 
 impl Gpu {
-    fn new(index: u32) -> Result<Arc<Self>, BackendError> {
+    fn new(index: u32, staging: Shared) -> Result<Arc<Self>, BackendError> {
         let bytes = device::figures(index)?.free.saturating_sub(SPARE_BYTES);
-        let (weights, limit, lost) = (AtomicU64::new(0), AtomicU64::new(bytes), Mutex::default());
+        let (weights, packages, limit) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(bytes));
+        let lost = Mutex::default();
         let bus = Bus::of(index).inspect_err(|error| tracing::warn!(%error, "a GPU's utilisation is not told")).ok();
-        Ok(Arc::new(Self { index, bytes, bus, busy: Busy::default(), weights, limit, lost }))
+        Ok(Arc::new(Self { index, bytes, bus, busy: Busy::default(), staging, weights, packages, limit, lost }))
     }
 
     /// Remembers why it takes nothing any more: such an error stays until the process ends.
@@ -97,12 +114,19 @@ impl Gpu {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn weights_of(&self, format: Format) -> &AtomicU64 {
+        match format {
+            Format::TorchScript => &self.weights,
+            Format::Aoti => &self.packages,
+        }
+    }
+
     fn memory(&self) -> Option<DeviceMemory> {
         let allocated = device::allocated(self.index).ok()?;
         let weight_bytes = self.weights.load(Relaxed).min(allocated);
         Some(DeviceMemory {
             device: Device::Cuda(self.index).to_string().into(),
-            weight_bytes,
+            weight_bytes: weight_bytes + self.packages.load(Relaxed),
             lane_bytes: allocated - weight_bytes,
             other_bytes: 0,
             limit_bytes: self.limit.load(Relaxed),
@@ -124,8 +148,11 @@ impl Torch {
         memory::install();
         let device = Account::device();
         let memory = Memory { weights: device.part(), lanes: device.part(), device };
+        let staging = Shared::default();
         let gpus = device::load().and_then(|count| {
-            (0..count).map(|index| Gpu::new(index).map_err(|error| error.detail)).collect::<Result<Vec<_>, _>>()
+            (0..count)
+                .map(|index| Gpu::new(index, staging.clone()).map_err(|error| error.detail))
+                .collect::<Result<Vec<_>, _>>()
         });
         // A host with a broken driver serves on its processor, and says so.
         let gpus = gpus.inspect_err(|error| tracing::error!(error, "there is a driver, but its GPUs cannot be used"));
@@ -133,7 +160,7 @@ impl Torch {
         let driver = (!gpus.is_empty()).then(Driver::load);
         let told = |error: &String| tracing::warn!(error, "GPUs' utilisation, temperature and power are not told");
         let driver = driver.and_then(|driver| driver.inspect_err(told).ok());
-        Self { intra_op_threads, memory, gpus, driver }
+        Self { intra_op_threads, memory, gpus, staging, driver }
     }
 
     fn gpu(&self, device: Device) -> Option<&Arc<Gpu>> {
@@ -143,8 +170,11 @@ impl Torch {
 }
 
 impl Backend for Torch {
-    fn platform(&self) -> &'static str {
-        "pytorch_torchscript"
+    fn platform(&self, format: Format) -> &'static str {
+        match format {
+            Format::TorchScript => "pytorch_torchscript",
+            Format::Aoti => "pytorch_aoti",
+        }
     }
 
     fn fingerprint(&self, device: Device) -> String {
@@ -167,12 +197,7 @@ impl Backend for Torch {
         self.gpus.iter().find_map(why)
     }
 
-    fn load(
-        &self,
-        file: &Path,
-        signature: &Arc<Signature>,
-        (device, precision): (Device, Precision),
-    ) -> Result<Arc<dyn Loaded>, BackendError> {
+    fn load(&self, file: &Path, signature: &Arc<Signature>, how: Loading) -> Result<Arc<dyn Loaded>, BackendError> {
         for tensor in signature.inputs.iter().chain(&signature.outputs) {
             datatype::kind(tensor.kind.datatype).ok_or_else(|| {
                 BackendError::threw(format!(
@@ -181,16 +206,36 @@ impl Backend for Torch {
                 ))
             })?;
         }
-        reduced::may(device, precision)?;
-        if let Some(gpu) = self.gpu(device) {
-            return Ok(Arc::new(OnGpu::load(file, signature, (gpu.clone(), precision))?));
+        reduced::may(how.device, how.precision)?;
+        if let Some(gpu) = self.gpu(how.device) {
+            return Ok(Arc::new(OnGpu::load(file, signature, (gpu.clone(), how))?));
         }
         let weights = self.memory.weights.part();
+        // What a package holds does not come through libtorch's allocator: it is charged before.
+        let bytes = if how.format == Format::Aoti { file_bytes(file) } else { 0 };
+        let held = weights.hold(bytes)?;
         let entered = weights.enter();
-        let (module, _) = module(file, signature, (tch::Device::Cpu, precision))?;
+        let (forward, _) = forward(file, signature, (tch::Device::Cpu, how))?;
         drop(entered);
-        let forward = Forward::new(Arc::new(module), signature.clone()).in_kind(reduced::kind(precision));
-        Ok(Arc::new(Module { forward, weights, lanes: self.memory.lanes.clone() }))
+        Ok(Arc::new(OnCpu { forward, weights, lanes: self.memory.lanes.clone(), _held: held }))
+    }
+
+    fn staging(&self, bytes: u64) -> Arc<dyn Staging> {
+        if self.gpus.is_empty() || bytes == 0 {
+            return Arc::new(HeapStaging);
+        }
+        if self.staging.get().is_none() {
+            match device::pinned(bytes as usize) {
+                Ok(memory) => drop(self.staging.set(Arc::new(Region::new(memory)))),
+                Err(error) => {
+                    tracing::warn!(%error, bytes, "no pinned memory for tensors: they are gathered for each batch")
+                }
+            }
+        }
+        match self.staging.get() {
+            Some(region) => Arc::new(PinnedStaging(region.clone())),
+            None => Arc::new(HeapStaging),
+        }
     }
 
     fn memory(&self, device: Device) -> Option<DeviceMemory> {
@@ -229,55 +274,64 @@ impl Backend for Torch {
     }
 }
 
-/// A module as it is to compute, and how many bytes its file has.
-fn module(
+/// A model as it is to compute, and how many bytes its weights have.
+fn forward(
     file: &Path,
     signature: &Arc<Signature>,
-    (to, precision): (tch::Device, Precision),
-) -> Result<(CModule, u64), BackendError> {
-    if let Some(kind) = reduced::kind(precision) {
+    (to, how): (tch::Device, Loading),
+) -> Result<(Forward, u64), BackendError> {
+    let script = |module, kind| Forward::script(Arc::new(module), kind, signature.clone());
+    if how.format == Format::Aoti {
+        let package = Package::load(file, to, how.lanes)?;
+        return Ok((Forward::package(package, signature.clone()), file_bytes(file)));
+    }
+    if let Some(kind) = reduced::kind(how.precision) {
         let reduced = reduced::load(file, signature, (to, kind))?;
-        return Ok((reduced.module, reduced.bytes));
+        return Ok((script(reduced.module, Some(kind)), reduced.bytes));
     }
     // Loading there and not moving there: constants of a trace only come along so.
-    let mut module = CModule::load_on_device(file, to).map_err(lane::said)?;
-    module.f_set_eval().map_err(lane::said)?;
-    Ok((module, file.metadata().map_or(0, |file| file.len())))
+    let mut module = CModule::load_on_device(file, to).map_err(forward::said)?;
+    module.f_set_eval().map_err(forward::said)?;
+    Ok((script(module, None), file_bytes(file)))
 }
 
-/// A module in a GPU's memory.
+/// Weights lie in a file as they lie in memory.
+fn file_bytes(file: &Path) -> u64 {
+    file.metadata().map_or(0, |file| file.len())
+}
+
+/// A model in a GPU's memory.
 struct OnGpu {
     forward: Forward,
     gpu: Arc<Gpu>,
-    precision: Precision,
+    how: Loading,
     weight_bytes: u64,
 }
 
 impl OnGpu {
-    fn load(
-        file: &Path,
-        signature: &Arc<Signature>,
-        (gpu, precision): (Arc<Gpu>, Precision),
-    ) -> Result<Self, BackendError> {
-        // Weights lie in the file as they lie in memory. What the allocator holds more now may be others' batches.
+    fn load(file: &Path, signature: &Arc<Signature>, (gpu, how): (Arc<Gpu>, Loading)) -> Result<Self, BackendError> {
+        // By the file, and not by what the allocator holds more now, which may be others' batches.
         let to = tch::Device::Cuda(gpu.index as usize);
-        let (module, weight_bytes) = module(file, signature, (to, precision))?;
-        gpu.weights.fetch_add(weight_bytes, Relaxed);
-        let forward = Forward::new(Arc::new(module), signature.clone()).in_kind(reduced::kind(precision));
-        Ok(Self { forward, gpu, precision, weight_bytes })
+        let (forward, weight_bytes) = forward(file, signature, (to, how))?;
+        gpu.weights_of(how.format).fetch_add(weight_bytes, Relaxed);
+        Ok(Self { forward, gpu, how, weight_bytes })
     }
 }
 
 impl Drop for OnGpu {
     fn drop(&mut self) {
-        self.gpu.weights.fetch_sub(self.weight_bytes, Relaxed);
+        self.gpu.weights_of(self.how.format).fetch_sub(self.weight_bytes, Relaxed);
+        if self.how.format == Format::Aoti && self.gpu.works().is_err() {
+            // A package frees by CUDA's own calls, which throw on a device that is lost, in a destructor.
+            std::mem::forget(self.forward.clone());
+        }
     }
 }
 
 impl Loaded for OnGpu {
     fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
         self.gpu.works()?;
-        Ok(Box::new(GpuLane::new(self.forward.clone(), self.gpu.clone(), self.precision)?))
+        Ok(Box::new(GpuLane::new(self.forward.clone(), self.gpu.clone(), self.how.precision)?))
     }
 
     fn weight_bytes(&self) -> u64 {
@@ -285,14 +339,16 @@ impl Loaded for OnGpu {
     }
 }
 
-struct Module {
+/// A model in the process's memory.
+struct OnCpu {
     forward: Forward,
     weights: Arc<Account>,
     /// What its lanes' accounts are parts of.
     lanes: Arc<Account>,
+    _held: Held,
 }
 
-impl Loaded for Module {
+impl Loaded for OnCpu {
     fn instance(&self) -> Result<Box<dyn Instance>, BackendError> {
         Ok(Box::new(Lane::new(self.forward.clone(), self.lanes.lane())?))
     }

@@ -16,7 +16,7 @@ use tch::{CModule, Kind, Tensor};
 
 use super::{
     datatype, device,
-    lane::{Forward, said},
+    forward::{Forward, said},
 };
 use crate::{
     engine::{BackendError, Device, Precision},
@@ -80,7 +80,7 @@ pub(super) fn load(
         let mut module = CModule::load_data_on_device(&mut &bytes[..], to).map_err(said)?;
         module.f_set_eval().map_err(said)?;
         let module = Arc::new(module);
-        tried(Forward::new(module.clone(), signature.clone()).in_kind(Some(kind)), to)?;
+        tried(Forward::script(module.clone(), Some(kind), signature.clone()), to)?;
         let module = Arc::into_inner(module).ok_or_else(|| BackendError::threw("its first try holds it"))?;
         Ok(Reduced { module, bytes: bytes.len() as u64 })
     };

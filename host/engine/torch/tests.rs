@@ -146,3 +146,22 @@ fn a_damaged_file_is_refused_with_one_readable_line() {
     let said = reason(&served);
     assert!(said.contains("m/1/model.pt: ") && said.contains("zip archive") && !said.contains('\n'), "{said}");
 }
+
+#[test]
+fn a_file_that_is_no_package_is_refused_with_one_readable_line() {
+    let packaged = format!("[model]\nformat = \"aoti\"\n{LOOKUP}");
+    let with = |write: fn(&Path)| reason(&serve(&packaged, write));
+    let said = with(|file| {
+        lookup(file);
+        // A TorchScript module is a zip archive, too.
+        fs::rename(file, file.with_file_name("model.pt2")).unwrap();
+    });
+    assert!(said.contains("m/1/model.pt2: ") && !said.contains('\n') && said.len() < 400, "{said}");
+    let said = with(|file| {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file.with_file_name("model.pt2"), "no archive").unwrap();
+    });
+    assert!(said.contains("m/1/model.pt2: ") && said.contains("not a ZIP archive"), "{said}");
+    let said = with(|file| fs::create_dir_all(file.parent().unwrap()).unwrap());
+    assert!(said.contains("m/1/model.pt2: No such file"), "{said}");
+}
