@@ -387,6 +387,11 @@ fn profile(
 ) -> Result<Profile, BackendError> {
     let (plan, shapes) = (&manifest.plan, warm_up::shapes(&manifest.buckets));
     let folder: &Path = &config.data.join(PROFILES);
+    if manifest.format == Format::Aoti {
+        // Its sizes are compiled in, and model.toml may be another one by now than when it was measured.
+        let most = manifest.max_batch_elements / shapes[0].iter().product::<u64>().max(1);
+        warm_up::widest(instance, plan, (manifest.max_batch_size as u64).min(most) as usize, &shapes[0])?;
+    }
     let counts = instance.peak_bytes().is_some();
     // One that was measured where nobody counted bytes does not serve where they are.
     if let Some(profile) = Profile::read(folder, &key).filter(|profile| profile.counts_bytes() || !counts) {
@@ -398,11 +403,6 @@ fn profile(
         return Ok(profile);
     }
     warm_up::begin(instance, plan, &shapes[0])?;
-    if manifest.format == Format::Aoti {
-        // Its sizes are compiled in, and one that is too narrow is to be found before rows are.
-        let most = manifest.max_batch_elements / shapes[0].iter().product::<u64>().max(1);
-        warm_up::widest(instance, plan, (manifest.max_batch_size as u64).min(most) as usize, &shapes[0])?;
-    }
     let run = |Sample { rows, lengths, fresh }: Sample<'_>| {
         if fresh {
             instance.release_memory();

@@ -8,7 +8,7 @@ import time
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from asking import ask  # noqa: E402
+from asking import ask, difference  # noqa: E402
 from figures import note  # noqa: E402
 
 # The largest difference to the processor's answers that is fine, for scores of about 1 and embeddings of length 1.
@@ -27,8 +27,9 @@ def answers(work, address, models="conv,encoder", precision="fp32", suffix=""):
                 got = list(pool.map(lambda pair: ask(address, model + suffix, known["names"], pair[0]), pairs))
             bad = [answer for answer in got if answer[0] != 200]
             if bad:
+                note(step="answers", model=model + suffix, precision=precision, held=False)
                 return f"FAILED: {model} {how}: {len(bad)} of {len(got)} refused, such as {bad[0]}"
-            worst[how] = max(float((answer[0] - pair[1]).abs().max()) for (_, answer), pair in zip(got, pairs))
+            worst[how] = max(float(difference(answer[0], pair[1]).max()) for (_, answer), pair in zip(got, pairs))
         held = max(worst.values()) <= TOLERANCE[precision]
         note(step="answers", model=model + suffix, precision=precision, largest=max(worst.values()), held=held)
         figures = ", ".join(f"{how} {value:.2g}" for how, value in worst.items())

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # How the steps of tests/gpu.sh speak to a host: a repository of models for it, its start and end, load on it, its figures. To
-# be sourced; `programs`, `results`, `work`, `libraries` and `device` are said by tests/gpu.sh.
+# be sourced.
+# Folders, the device and how much load there is are said by tests/gpu.sh:
+# shellcheck disable=SC2154
 
 readonly DATA_PLANE=127.0.0.1:18080 CONTROL_PLANE=127.0.0.1:18081
 host_pid=

@@ -14,7 +14,7 @@ import tomllib
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from asking import KINDS, ask, get  # noqa: E402
+from asking import KINDS, ask, difference, get  # noqa: E402
 from figures import note  # noqa: E402
 
 # Of the largest output: how nets for pictures may differ, whose sums are long, and how models of texts may.
@@ -47,19 +47,17 @@ class Worst:
         self.whole, self.others, self.values = False, 0, 0
 
     def add(self, answer, right):
-        whole = not right.dtype.is_floating_point
-        answer, right = answer.double(), right.double()
-        difference = (answer - right).abs()
-        self.absolute = max(self.absolute, float(difference.max()))
+        off = difference(answer, right)
+        self.absolute = max(self.absolute, float(off.max()))
         self.largest = max(self.largest, float(right.abs().max()))
-        if whole:
+        if not right.dtype.is_floating_point:
             self.whole = True
-            self.others += int((difference > 0).sum())
-            self.values += difference.numel()
+            self.others += int((off > 0).sum())
+            self.values += off.numel()
         elif right.dim() == 3:
             # Boxes in pixels and probabilities in one output: each channel by its own largest value.
             of = right.abs().amax(dim=(0, 2)).clamp(min=1e-6)
-            self.channel = max(self.channel, float((difference.amax(dim=(0, 2)) / of).max()))
+            self.channel = max(self.channel, float((off.amax(dim=(0, 2)) / of).max()))
 
     def told(self, tolerance):
         if self.whole:
@@ -90,6 +88,7 @@ def compare(work, address, suffix, model):
             got = list(pool.map(lambda one: ask(address, f"{model}-{suffix}", names, one), examples * rounds))
         bad = [answer for answer in right + got if answer[0] != 200]
         if bad:
+            note(step="services", model=model, how=how, held=False)
             return f"FAILED: {model} {how}: {len(bad)} of {len(got)} refused, such as {bad[0]}"
         worst = Worst()
         for (_, answers), (_, expected) in zip(got, right * rounds):

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# The steps of tests/gpu.sh, each one thing that a GPU is to show, in the order in which they are read best. To be sourced, after
-# host.sh.
+# The steps of tests/gpu.sh, each one thing that a GPU is to show. To be sourced, after host.sh.
+# Folders, the device and how much load there is are said by tests/gpu.sh:
+# shellcheck disable=SC2154
 
 readonly SCENE=examples/detector DETECT='/v1/functions/demo/detector/detect?confidence=0.4'
 
@@ -61,8 +62,8 @@ step_aoti() {
 	for model in "${compiled[@]}"; do load "$model" 1 "$model" >/dev/null && load "$model-aoti" 1 "$model" >/dev/null; done
 	for ((round = 1; round <= rounds; round++)); do
 		for model in "${compiled[@]}"; do
-			tell "round $round, $model, TorchScript: $(load "$model" 2 "$model" step=aoti round=$round)"
-			tell "round $round, $model, AOTInductor: $(load "$model-aoti" 2 "$model" step=aoti round=$round)"
+			tell "round $round, $model, TorchScript: $(load "$model" 2 "$model" step=aoti round="$round")"
+			tell "round $round, $model, AOTInductor: $(load "$model-aoti" 2 "$model" step=aoti round="$round")"
 		done
 	done
 	metrics
@@ -92,7 +93,7 @@ step_functions() {
 			if [ "$pinned" = default ]; then unset TENON_ENGINE__PINNED_BYTES; else export TENON_ENGINE__PINNED_BYTES=$pinned; fi
 			serve "the detector" --dev-functions "$work/functions"
 			pictures 1 >/dev/null
-			found=$(pictures 3 step=functions round=$round pinned="$pinned")
+			found=$(pictures 3 step=functions round="$round" pinned="$pinned")
 			tell "round $round, the detector function, engine.pinned_bytes $pinned: $found"
 			tell "  $(ask_all pictures "http://$DATA_PLANE$DETECT" "$SCENE/scene.jpg" "$SCENE/answer.json")"
 			stop
@@ -113,7 +114,8 @@ step_overlap() {
 step_instances() {
 	local count model told watch seen
 	for model in conv encoder; do
-		tell "$model, the baseline (one stream, pageable copies, one at a time): $(python3 tests/gpu/check.py baseline "$work" "$model" "$device" || echo FAILED)"
+		told=$(python3 tests/gpu/check.py baseline "$work" "$model" "$device" || echo FAILED)
+		tell "$model, the baseline (one stream, pageable copies, one at a time): $told"
 	done
 	for count in "${counts[@]}"; do
 		start "$count" fp32 conv encoder
@@ -193,7 +195,7 @@ step_lost() {
 # does meanwhile is every precision's.
 step_precision() {
 	on_gpu precision || return 0
-	local model precision round seconds
+	local model precision round seconds told
 	empty
 	for model in encoder conv; do
 		for precision in fp32 tf32 bf16 fp16; do
@@ -213,7 +215,8 @@ step_precision() {
 		for model in encoder conv; do
 			[ "$model" = encoder ] && seconds=2 || seconds=1
 			for precision in fp32 tf32 bf16 fp16; do
-				tell "round $round, $model, $precision, 2 instances: $(load "$model-$precision" "$seconds" "$model" step=precision round=$round)"
+				told=$(load "$model-$precision" "$seconds" "$model" step=precision round="$round")
+				tell "round $round, $model, $precision, 2 instances: $told"
 			done
 		done
 	done

@@ -10,7 +10,7 @@ import time
 import torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
-from asking import ask  # noqa: E402
+from asking import ask, difference  # noqa: E402
 from figures import note  # noqa: E402
 
 TOLERANCE = 1e-4
@@ -36,7 +36,7 @@ class Callers:
                 status, answer = "no connection", None
             with self.lock:
                 self.statuses[self.phase, status] = self.statuses.get((self.phase, status), 0) + 1
-                if status == 200 and float((answer[0] - self.known["answers"][example]).abs().max()) > TOLERANCE:
+                if status == 200 and float(difference(answer[0], self.known["answers"][example]).max()) > TOLERANCE:
                     self.wrong.append("another answer")
             if status != 200:
                 time.sleep(self.pause)

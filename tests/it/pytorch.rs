@@ -120,6 +120,8 @@ async fn a_compiled_module_answers_in_batches_and_one_that_does_not_fit_is_refus
         ["model.pt", "model.pt2"].map(|file| std::fs::read(made.join("brightness/1").join(file)).unwrap());
     let package = ("model.pt2", &compiled[..]);
     place(&models, "compiled", package, &[]);
+    // Less than what 32 rows take: libtorch's allocator refuses within the package, and batches are smaller.
+    place(&models, "tight", package, &[("[instances]", "[memory]\nlane_bytes = 40960\n\n[instances]")]);
     place(&models, "cut", ("model.pt2", &compiled[..compiled.len() / 2]), &[]);
     place(&models, "narrow", package, &[("max_batch_size = 32", "max_batch_size = 64")]);
     place(&models, "other", package, &[("3, 8, 8]", "3, 9, 9]")]);
@@ -130,6 +132,7 @@ async fn a_compiled_module_answers_in_batches_and_one_that_does_not_fit_is_refus
     for rows in [1, 2, 5, 32, 70] {
         let data = pictures(rows, rows);
         hold(&ask(&host, "compiled", &data).await, &data);
+        hold(&ask(&host, "tight", &data).await, &data);
     }
     let callers = (0..24).map(|caller| {
         let host = &host;
