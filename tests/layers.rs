@@ -48,7 +48,7 @@ const COMPOSERS: [&str; 7] =
     ["boot.rs", "boot/ending.rs", "boot/listen.rs", "config.rs", "lib.rs", "main.rs", "build.rs"];
 
 /// Crates that stay where they are named here (starts of paths).
-const CRATES: [(&str, &[&str]); 43] = [
+const CRATES: [(&str, &[&str]); 44] = [
     ("axum", &["host/http/"]),
     ("hyper", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
     ("hyper_util", &["host/http/", "host/telemetry/otlp/collector.rs", "host/cli/"]),
@@ -78,6 +78,7 @@ const CRATES: [(&str, &[&str]); 43] = [
     ("half", &["host/sandbox/host_calls/images/"]),
     ("tch", &["host/engine/torch/", "training/"]),
     ("nvml_wrapper", &["host/engine/torch/nvml.rs"]),
+    ("zip", &["host/engine/torch/archive.rs"]),
     ("offset_allocator", &["host/engine/torch/staging.rs"]),
     ("prometheus", &["host/telemetry/"]),
     ("opentelemetry_proto", &["host/telemetry/otlp/"]),

@@ -9,8 +9,8 @@ use std::{
 };
 
 use super::{
-    Config, WarmUp, accuracy,
-    backend::{Backend, BackendError, Device, Format, Instance, Loading},
+    Config, accuracy,
+    backend::{Backend, BackendError, Device, Format, Loading},
     budget::{Budget, RowBytes, TooLittle},
     ceiling::Ceiling,
     check,
@@ -19,7 +19,7 @@ use super::{
     lane::{Ground, Lane, Place},
     manifest::Manifest,
     pending::Pending,
-    profile::{Key, Profile, Sample},
+    profile::Profile,
     queue::Limits,
     repository::Found,
     ticket::Ticket,
@@ -34,9 +34,6 @@ use crate::{
     tenant::Standing,
     tensor::{Signature, Tensor},
 };
-
-/// Where profiles lie in the data folder.
-const PROFILES: &str = "profiles";
 
 /// A model version that serves.
 #[derive(Debug)]
@@ -86,11 +83,12 @@ impl Model {
         if let Some(reference) = reference {
             accuracy::is_exact(&reference, &mut *instance, (&file, &manifest))?;
         }
-        let profile =
-            profile(key, (&manifest, devices[0]), config, &mut *instance).map_err(|error| match error.short() {
+        let profile = warm_up::profile(key, (&manifest, devices[0]), config, &mut *instance).map_err(|error| {
+            match error.short() {
                 Some(_) => failed(error),
                 None => LoadError::WarmUp(error.detail),
-            })?;
+            }
+        })?;
         drop(instance);
         for place in &places {
             let row = profile.row_bytes(manifest.plan.maxima.iter().product());
@@ -376,46 +374,4 @@ fn ground(
         history: Arc::default(),
         metrics,
     }
-}
-
-/// The stored profile after a first run, or a new one.
-fn profile(
-    key: Key,
-    (manifest, device): (&Manifest, Device),
-    config: &Config,
-    instance: &mut dyn Instance,
-) -> Result<Profile, BackendError> {
-    let (plan, shapes) = (&manifest.plan, warm_up::shapes(&manifest.buckets));
-    let folder: &Path = &config.data.join(PROFILES);
-    if manifest.format == Format::Aoti {
-        // Its sizes are compiled in, and model.toml may be another one by now than when it was measured.
-        let most = manifest.max_batch_elements / shapes[0].iter().product::<u64>().max(1);
-        warm_up::widest(instance, plan, (manifest.max_batch_size as u64).min(most) as usize, &shapes[0])?;
-    }
-    let counts = instance.peak_bytes().is_some();
-    // One that was measured where nobody counted bytes does not serve where they are.
-    if let Some(profile) = Profile::read(folder, &key).filter(|profile| profile.counts_bytes() || !counts) {
-        // Lanes run their first row themselves; a full warm-up meets every shape once more.
-        let again = if config.warm_up == WarmUp::Full { &shapes[..] } else { &[] };
-        for lengths in again {
-            warm_up::run(instance, plan, 1, lengths)?;
-        }
-        return Ok(profile);
-    }
-    warm_up::begin(instance, plan, &shapes[0])?;
-    let run = |Sample { rows, lengths, fresh }: Sample<'_>| {
-        if fresh {
-            instance.release_memory();
-            warm_up::shape(instance, device, plan, (rows, lengths))?;
-        }
-        warm_up::run(instance, plan, rows, lengths)
-    };
-    let profile = Profile::measure(key, &shapes, manifest.max_batch_size, run)?;
-    if !profile.is_whole() {
-        return Ok(profile);
-    }
-    if let Err(error) = profile.write(folder) {
-        tracing::warn!(folder = %folder.display(), %error, "the profile is not stored: it will be measured again");
-    }
-    Ok(profile)
 }

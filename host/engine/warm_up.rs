@@ -1,17 +1,21 @@
 //! The first rows of a model: made up here, run before anybody's. They prove that the model keeps to its `model.toml`,
 //! pay for what only first runs cost, and are what the profile is measured with. Knows neither queue nor lanes.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use bytes::Bytes;
 
 use super::{
-    backend::{Backend, BackendError, Device, Instance, Precision},
+    Config, WarmUp,
+    backend::{Backend, BackendError, Device, Format, Instance, Precision},
     batch::{Batch, Form, Pad, Plan, Row},
-    profile::{Key, Taken},
+    manifest::Manifest,
+    profile::{Key, Profile, Sample, Taken},
 };
 use crate::tensor::{Layout, Tensor};
 
+/// Where profiles lie in the data folder.
+const PROFILES: &str = "profiles";
 /// A value of the middle for floating point: zeros and denormals have paths of their own.
 const PLAIN: f64 = 0.5;
 
@@ -30,6 +34,48 @@ pub(super) fn key(backend: &dyn Backend, digest: &str, (device, precision): (Dev
     Key { model: digest.into(), device: device.to_string(), backend }
 }
 
+/// The stored profile after a first run, or a new one.
+pub(super) fn profile(
+    key: Key,
+    (manifest, device): (&Manifest, Device),
+    config: &Config,
+    instance: &mut dyn Instance,
+) -> Result<Profile, BackendError> {
+    let (plan, shapes) = (&manifest.plan, shapes(&manifest.buckets));
+    let folder: &Path = &config.data.join(PROFILES);
+    if manifest.format == Format::Aoti {
+        // Its sizes are compiled in, and model.toml may be another one by now than when it was measured.
+        let most = manifest.max_batch_elements / shapes[0].iter().product::<u64>().max(1);
+        widest(instance, plan, (manifest.max_batch_size as u64).min(most) as usize, &shapes[0])?;
+    }
+    let counts = instance.peak_bytes().is_some();
+    // One that was measured where nobody counted bytes does not serve where they are.
+    if let Some(profile) = Profile::read(folder, &key).filter(|profile| profile.counts_bytes() || !counts) {
+        // Lanes run their first row themselves; a full warm-up meets every shape once more.
+        let again = if config.warm_up == WarmUp::Full { &shapes[..] } else { &[] };
+        for lengths in again {
+            run(instance, plan, 1, lengths)?;
+        }
+        return Ok(profile);
+    }
+    begin(instance, plan, &shapes[0])?;
+    let run = |Sample { rows, lengths, fresh }: Sample<'_>| {
+        if fresh {
+            instance.release_memory();
+            shape(instance, device, plan, (rows, lengths))?;
+        }
+        run(instance, plan, rows, lengths)
+    };
+    let profile = Profile::measure(key, &shapes, manifest.max_batch_size, run)?;
+    if !profile.is_whole() {
+        return Ok(profile);
+    }
+    if let Err(error) = profile.write(folder) {
+        tracing::warn!(folder = %folder.display(), %error, "the profile is not stored: it will be measured again");
+    }
+    Ok(profile)
+}
+
 /// Runs one row as often as it takes until runs are no slower than later ones.
 pub(super) fn begin(instance: &mut dyn Instance, plan: &Plan, lengths: &[u64]) -> Result<(), BackendError> {
     (0..FIRST_RUNS).try_for_each(|_| run(instance, plan, 1, lengths).map(drop))
@@ -37,7 +83,7 @@ pub(super) fn begin(instance: &mut dyn Instance, plan: &Plan, lengths: &[u64]) -
 
 /// Runs so many rows of such extents as often as it takes on this device until they are no slower than later: a GPU's first
 /// batches of every new shape choose kernels and get memory.
-pub(super) fn shape(
+fn shape(
     instance: &mut dyn Instance,
     device: Device,
     plan: &Plan,
@@ -48,12 +94,7 @@ pub(super) fn shape(
 }
 
 /// Runs as many rows of such extents as a batch may have, unless there is no memory for so many.
-pub(super) fn widest(
-    instance: &mut dyn Instance,
-    plan: &Plan,
-    rows: usize,
-    lengths: &[u64],
-) -> Result<(), BackendError> {
+fn widest(instance: &mut dyn Instance, plan: &Plan, rows: usize, lengths: &[u64]) -> Result<(), BackendError> {
     match run(instance, plan, rows, lengths) {
         Err(error) if error.short().is_none() => Err(error),
         _ => Ok(()),

@@ -1,5 +1,5 @@
-// Packages of AOTInductor: native code that PyTorch compiled of a model ahead of time. Why it is here: their loader is a C++
-// class of libtorch's. Owns no policy: whether a package is for this machine, Rust decides by what the package tells.
+// Packages of AOTInductor: native code that PyTorch compiled of a model ahead of time. Why it is here: what runs them is a C++
+// class of libtorch's. Owns no policy: what is unpacked where, and whether it is for this machine, Rust decides.
 
 #include <algorithm>
 #include <cstddef>
@@ -15,13 +15,13 @@
 #include <unistd.h>
 
 #include <ATen/Tensor.h>
-#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+#include <torch/csrc/inductor/aoti_runner/model_container_runner.h>
 
 #include "said.h"
 
 namespace {
 
-using Loader = torch::inductor::AOTIModelPackageLoader;
+using Runner = torch::inductor::AOTIModelContainerRunner;
 
 // What a package's code throws ends within it: it says why on std::cerr, and answers with a number. So what a thread says
 // there while it runs a package is kept for its error, instead of a line for each batch that fails.
@@ -96,30 +96,25 @@ extern "C" int tenon_package_name(const char* library, std::size_t length, char*
   });
 }
 
-// What a package tells of itself under a key, without running anything of it; empty where it tells nothing.
-extern "C" int tenon_package_tells(const char* file, const char* key, char* value, std::size_t value_room, char* text,
-                                   std::size_t room) {
+// Opens the code of a package for so many lanes at once, which share its weights. `device` is libtorch's name of it; what else
+// the code needs lies in `folder`.
+extern "C" int tenon_package_load(const char* code, const char* device, const char* folder, std::size_t lanes, Runner** runner,
+                                  char* text, std::size_t room) {
   return overheard({text, room}, [&] {
-    const auto told = Loader::load_metadata_from_package(file, "model");
-    const auto found = told.find(key);
-    Said{value, value_room}.say(found == told.end() ? "" : found->second.c_str());
+    const auto& makers = torch::inductor::getAOTIModelRunnerRegistry();
+    const std::string name(device);
+    const auto maker = makers.find(name.substr(0, name.find(':')));
+    TORCH_CHECK(maker != makers.end(), "libtorch runs no packages on ", name);
+    *runner = maker->second(code, lanes, name, folder, /*run_single_threaded=*/false).release();
   });
 }
 
-// Unpacks and opens a package for so many lanes at once, which share its weights. On the processor for device -1.
-extern "C" int tenon_package_load(const char* file, int device, std::size_t lanes, Loader** loader, char* text,
-                                  std::size_t room) {
-  return overheard({text, room}, [&] {
-    *loader = new Loader(file, "model", /*run_single_threaded=*/false, lanes, static_cast<c10::DeviceIndex>(device));
-  });
-}
-
-extern "C" void tenon_package_free(Loader* loader) {
-  delete loader;
+extern "C" void tenon_package_free(Runner* runner) {
+  delete runner;
 }
 
 // Computes on the thread's stream. Writes at most `most` outputs, each a tensor that the caller owns, and how many there were.
-extern "C" int tenon_package_run(Loader* loader, const at::Tensor* const* inputs, std::size_t count, at::Tensor** outputs,
+extern "C" int tenon_package_run(Runner* runner, const at::Tensor* const* inputs, std::size_t count, at::Tensor** outputs,
                                  std::size_t most, std::size_t* gave, char* text, std::size_t room) {
   return overheard({text, room}, [&] {
     std::vector<at::Tensor> given;
@@ -127,7 +122,7 @@ extern "C" int tenon_package_run(Loader* loader, const at::Tensor* const* inputs
     for (std::size_t at = 0; at < count; ++at) {
       given.push_back(*inputs[at]);
     }
-    auto made = loader->boxed_run(std::move(given));
+    auto made = runner->boxed_run(std::move(given));
     *gave = made.size();
     for (std::size_t at = 0; at < made.size() && at < most; ++at) {
       outputs[at] = new at::Tensor(std::move(made[at]));

@@ -4,6 +4,7 @@
 //! Owns loading and the process-wide settings; `lane` and `gpu` run batches. Every call that can throw in C++ goes through the
 //! variant that returns the error: an exception must never unwind through Rust.
 
+mod archive;
 mod busy;
 mod datatype;
 mod device;

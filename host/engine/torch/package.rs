@@ -4,7 +4,7 @@
 //! would end the process. Refuses to know batches.
 
 use std::{
-    ffi::{CStr, CString, c_char, c_void},
+    ffi::{CString, c_char, c_void},
     os::unix::ffi::OsStrExt as _,
     path::Path,
     ptr,
@@ -13,17 +13,18 @@ use std::{
 
 use tch::Tensor;
 
-use super::device;
+use super::{
+    archive::{self, Unpacked},
+    device,
+};
 use crate::engine::BackendError;
 
 /// A library that is called `libtorch.so` and has nothing in it (build.rs): packages want to be linked with one of that name,
 /// and what they need of it is in the half that is there.
 static NAME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libtorch_name.so"));
 /// Under which keys a package tells what it was compiled for.
-const DEVICE_KEY: &CStr = c"AOTI_DEVICE_KEY";
-const PROCESSOR_KEY: &CStr = c"AOTI_CPU_ISA";
-/// What of it is of interest.
-const TOLD_BYTES: usize = 256;
+const DEVICE_KEY: &str = "AOTI_DEVICE_KEY";
+const PROCESSOR_KEY: &str = "AOTI_CPU_ISA";
 /// Where the kernel tells what the processor can do.
 const PROCESSOR: &str = "/proc/cpuinfo";
 /// What stands before the reason in what a package says.
@@ -33,25 +34,18 @@ const PREFIXES: [&str; 2] = ["Exception in aoti_torch: ", "Error: "];
 // SAFETY: aoti.cpp defines these with these types. Each writes at most `room` bytes of text, and nothing is thrown.
 unsafe extern "C" {
     fn tenon_package_name(library: *const c_char, length: usize, text: *mut c_char, room: usize) -> i32;
-    fn tenon_package_tells(
-        file: *const c_char,
-        key: *const c_char,
-        value: *mut c_char,
-        value_room: usize,
-        text: *mut c_char,
-        room: usize,
-    ) -> i32;
     fn tenon_package_load(
-        file: *const c_char,
-        device: i32,
+        code: *const c_char,
+        device: *const c_char,
+        folder: *const c_char,
         lanes: usize,
-        loader: *mut *mut c_void,
+        runner: *mut *mut c_void,
         text: *mut c_char,
         room: usize,
     ) -> i32;
-    fn tenon_package_free(loader: *mut c_void);
+    fn tenon_package_free(runner: *mut c_void);
     fn tenon_package_run(
-        loader: *mut c_void,
+        runner: *mut c_void,
         inputs: *const *const c_void,
         count: usize,
         outputs: *mut *mut c_void,
@@ -64,11 +58,13 @@ unsafe extern "C" {
 
 /// An opened package. Once per model version and device; as many lanes as it was opened for run it at once.
 pub(super) struct Package {
-    loader: *mut c_void,
+    runner: *mut c_void,
+    /// Until the last lane lets go.
+    _files: Unpacked,
 }
 
 #[expect(unsafe_code, reason = "a package is not bound to the thread that opened it")]
-// SAFETY: libtorch's loader hands each call a runner of its own, under its own locks, and waits while there is none.
+// SAFETY: libtorch's container gives each call code of its own, under its own locks, and waits while there is none.
 unsafe impl Send for Package {}
 #[expect(unsafe_code, reason = "lanes share a package")]
 // SAFETY: as above; nothing else of it is written to after it has been opened.
@@ -77,20 +73,26 @@ unsafe impl Sync for Package {}
 impl Package {
     /// Opens a package that is for this device, of which so many lanes run batches at once.
     pub(super) fn load(file: &Path, to: tch::Device, lanes: usize) -> Result<Self, BackendError> {
-        let name = CString::new(file.as_os_str().as_bytes()).map_err(|error| BackendError::threw(error.to_string()))?;
-        let (device, index) = match to {
-            tch::Device::Cuda(index) => ("cuda", i32::try_from(index).unwrap_or(i32::MAX)),
-            _ => ("cpu", -1),
+        let files = archive::unpack(file)?;
+        let (kind, device) = match to {
+            tch::Device::Cuda(index) => ("cuda", format!("cuda:{index}")),
+            _ => ("cpu", "cpu".into()),
         };
-        fits(&tells(&name, DEVICE_KEY)?, &tells(&name, PROCESSOR_KEY)?, device)?;
+        fits(files.tells(DEVICE_KEY), files.tells(PROCESSOR_KEY), kind)?;
         named()?;
-        let mut loader = ptr::null_mut();
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(|error| BackendError::threw(error.to_string()));
+        let paths = [files.code.as_path(), files.folder()].map(|path| text(path.as_os_str().as_bytes()));
+        let [code, folder] = paths;
+        let (code, folder, device) = (code?, folder?, text(device.as_bytes())?);
+        let mut runner = ptr::null_mut();
         #[expect(unsafe_code, reason = "the shim's calls")]
-        // SAFETY: a text that ends with 0, a pointer to be written to, and room for what is said.
+        // SAFETY: three texts that end with 0, a pointer to be written to, and room for what is said.
         call(|text, room| unsafe {
-            tenon_package_load(name.as_ptr(), index, lanes.max(1), &raw mut loader, text, room)
-        })?;
-        Ok(Self { loader })
+            let (code, device, folder) = (code.as_ptr(), device.as_ptr(), folder.as_ptr());
+            tenon_package_load(code, device, folder, lanes.max(1), &raw mut runner, text, room)
+        })
+        .map_err(may_not_run)?;
+        Ok(Self { runner, _files: files })
     }
 
     /// Computes outputs, in the order of the exported module's. What is given is read until the thread's stream has come as
@@ -104,7 +106,7 @@ impl Package {
         // written to, and room for what is said.
         call(|text, room| unsafe {
             let (inputs, outputs) = (given.as_ptr(), made.as_mut_ptr());
-            tenon_package_run(self.loader, inputs, given.len(), outputs, most, &raw mut gave, text, room)
+            tenon_package_run(self.runner, inputs, given.len(), outputs, most, &raw mut gave, text, room)
         })?;
         #[expect(unsafe_code, reason = "tch takes over tensors of libtorch's")]
         // SAFETY: the shim made each with `new`, and nobody else has it.
@@ -121,7 +123,7 @@ impl Drop for Package {
         #[expect(unsafe_code, reason = "the shim's calls")]
         // SAFETY: it came from `tenon_package_load` and is freed once.
         unsafe {
-            tenon_package_free(self.loader);
+            tenon_package_free(self.runner);
         }
     }
 }
@@ -151,15 +153,14 @@ fn reason(text: &str) -> String {
     reasons.collect::<Vec<_>>().join("\n")
 }
 
-/// What a package tells under a key.
-fn tells(file: &CStr, key: &CStr) -> Result<String, BackendError> {
-    let mut value = [0_u8; TOLD_BYTES];
-    #[expect(unsafe_code, reason = "the shim's calls")]
-    // SAFETY: two texts that end with 0, and room for the value and for what is said.
-    call(|text, room| unsafe {
-        tenon_package_tells(file.as_ptr(), key.as_ptr(), value.as_mut_ptr().cast(), TOLD_BYTES, text, room)
-    })?;
-    Ok(CStr::from_bytes_until_nul(&value).map(CStr::to_string_lossy).unwrap_or_default().into_owned())
+/// Says what helps where code may not be run from where it was unpacked.
+fn may_not_run(error: BackendError) -> BackendError {
+    if error.detail.contains("failed to map segment") {
+        let folder = std::env::temp_dir();
+        let detail = format!("{}: {} lets no code be run; TMPDIR names another folder", error.detail, folder.display());
+        return BackendError { detail, ..error };
+    }
+    error
 }
 
 /// Whether what it was compiled for is here.
