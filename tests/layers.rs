@@ -78,7 +78,7 @@ const CRATES: [(&str, &[&str]); 44] = [
     ("half", &["host/sandbox/host_calls/images/"]),
     ("tch", &["host/engine/torch/", "training/"]),
     ("nvml_wrapper", &["host/engine/torch/nvml.rs"]),
-    ("zip", &["host/engine/torch/archive.rs"]),
+    ("zip", &["host/engine/torch/archive.rs", "training/"]),
     ("offset_allocator", &["host/engine/torch/staging.rs"]),
     ("prometheus", &["host/telemetry/"]),
     ("opentelemetry_proto", &["host/telemetry/otlp/"]),
