@@ -44,9 +44,7 @@ pub(super) fn profile(
     let (plan, shapes) = (&manifest.plan, shapes(&manifest.buckets));
     let folder: &Path = &config.data.join(PROFILES);
     if manifest.format == Format::Aoti {
-        // Its sizes are compiled in, and model.toml may be another one by now than when it was measured.
-        let most = manifest.max_batch_elements / shapes[0].iter().product::<u64>().max(1);
-        widest(instance, plan, (manifest.max_batch_size as u64).min(most) as usize, &shapes[0])?;
+        fits(instance, (manifest, device), &shapes)?;
     }
     let counts = instance.peak_bytes().is_some();
     // One that was measured where nobody counted bytes does not serve where they are.
@@ -93,9 +91,22 @@ fn shape(
     (0..runs).try_for_each(|_| run(instance, plan, rows, lengths).map(drop))
 }
 
-/// Runs as many rows of such extents as a batch may have, unless there is no memory for so many.
-fn widest(instance: &mut dyn Instance, plan: &Plan, rows: usize, lengths: &[u64]) -> Result<(), BackendError> {
-    match run(instance, plan, rows, lengths) {
+/// Runs what is smallest and largest of a package, whose sizes are compiled in: model.toml may be another one by now than when
+/// it was measured, and who is too narrow is to be found before rows are.
+fn fits(
+    instance: &mut dyn Instance,
+    (manifest, device): (&Manifest, Device),
+    shapes: &[Vec<u64>],
+) -> Result<(), BackendError> {
+    let plan = &manifest.plan;
+    // Where nobody pads, rows come as short as they are.
+    let shortest = (device == Device::Cpu).then(|| vec![1; shapes[0].len()]);
+    for lengths in shortest.iter().chain(shapes) {
+        run(instance, plan, 1, lengths)?;
+    }
+    let most = manifest.max_batch_elements / shapes[0].iter().product::<u64>().max(1);
+    match run(instance, plan, (manifest.max_batch_size as u64).min(most) as usize, &shapes[0]) {
+        // There may be no memory for so many, now or ever.
         Err(error) if error.short().is_none() => Err(error),
         _ => Ok(()),
     }

@@ -67,7 +67,9 @@ def compile_package(work, model, device):
     with torch.no_grad(), shapes_stay_open, backends[0], backends[1]:
         program = torch.export.export(module, inputs, dynamic_shapes=shapes)
         partial = f"{work}/{model}-aoti.pt2"
-        torch._inductor.aoti_compile_and_package(program, package_path=partial)
+        # One row, or one word, is no less than it takes, although the example had more.
+        torch._inductor.aoti_compile_and_package(
+            program, package_path=partial, inductor_configs={"aot_inductor.check_lowerbound": False})
     path = made / "1" / "model.pt2"
     shutil.move(partial, path)
     return path.stat().st_size

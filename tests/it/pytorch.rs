@@ -144,8 +144,10 @@ async fn a_compiled_module_answers_in_batches_and_one_that_does_not_fit_is_refus
     join_all(callers).await;
     let listed = host.client.get(format!("{}/v1/models", host.base)).send().await.unwrap();
     let listed = Answer::of(listed).await.json();
-    let is_it = |model: &&Value| model["name"] == "compiled";
-    let listed = listed["models"].as_array().unwrap().iter().find(is_it).unwrap().clone();
+    let of =
+        |name: &str| listed["models"].as_array().unwrap().iter().find(|model| model["name"] == name).unwrap().clone();
+    assert!(of("tight")["safe_batch_size"].as_u64().unwrap() < 32, "{}", of("tight"));
+    let listed = of("compiled");
     assert_eq!((&listed["platform"], &listed["state"]), (&json!("pytorch_aoti"), &json!("ready")));
     assert!(listed["weight_bytes"].as_u64().unwrap() >= compiled.len() as u64, "{listed}");
     let refused = [
@@ -153,7 +155,7 @@ async fn a_compiled_module_answers_in_batches_and_one_that_does_not_fit_is_refus
         ("narrow", "dim value is too large at 0, expected to be <= 32, but got: 64"),
         ("other", "unmatched dim value at 2, expected: 8, but got: 9"),
         ("typed", "unmatched dtype, expected: 6(at::kFloat)"),
-        ("rounded", "model.precision: how exactly a package computes was settled when it was compiled"),
+        ("rounded", "model.precision: a package has the weights that it was compiled with"),
         ("traced", "model.format: is `aoti`, but version 1 has model.pt, which is `torchscript`"),
     ];
     for (model, why) in refused {

@@ -245,9 +245,9 @@ fn format_of(model: &ModelSection) -> Result<Format, String> {
     let known = || Format::ALL.map(|format| format!("\"{}\"", format.name())).join(", ");
     let found = Format::ALL.into_iter().find(|format| format.name() == model.format);
     let format = found.ok_or_else(|| format!("model.format: `{}` is unknown; known: {}", model.format, known()))?;
-    if format == Format::Aoti && precision(&model.precision)? != Precision::default() {
+    if format == Format::Aoti && matches!(precision(&model.precision)?, Precision::Bf16 | Precision::Fp16) {
         return Err(
-            "model.precision: how exactly a package computes was settled when it was compiled; leave it out".into()
+            "model.precision: a package has the weights that it was compiled with; compile it in 16 bits".into()
         );
     }
     Ok(format)

@@ -96,7 +96,7 @@ fn every_rule_names_the_key_and_what_would_be_right() {
         (
             "count = 2",
             "count = 2\n[model]\nformat = \"aoti\"\nprecision = \"bf16\"",
-            "model.precision: how exactly a package computes was settled when it was compiled; leave it out",
+            "model.precision: a package has the weights that it was compiled with; compile it in 16 bits",
         ),
         ("count = 2", "count = 2\n[memory]\nmax_safe_batch_size = 0", "memory.max_safe_batch_size: must be from 1"),
         ("count = 2", "count = ", "TOML parse error at line 17"),

@@ -35,8 +35,10 @@ class Overheard final : public std::streambuf {
   static constexpr std::size_t kMost = 4096;
 
   std::streamsize xsputn(const char* text, std::streamsize length) override {
+    // Never that it failed: std::cerr would say nothing any more, of no thread, and reasons would be gone with it.
     if (kept == nullptr) {
-      return others_->sputn(text, length);
+      others_->sputn(text, length);
+      return length;
     }
     const std::size_t room = kMost - std::min(kMost, kept->size());
     kept->append(text, std::min(room, static_cast<std::size_t>(length)));
@@ -48,11 +50,15 @@ class Overheard final : public std::streambuf {
       return traits_type::not_eof(character);
     }
     const char text = traits_type::to_char_type(character);
-    return xsputn(&text, 1) == 1 ? character : traits_type::eof();
+    xsputn(&text, 1);
+    return character;
   }
 
   int sync() override {
-    return kept == nullptr ? others_->pubsync() : 0;
+    if (kept == nullptr) {
+      others_->pubsync();
+    }
+    return 0;
   }
 
   std::streambuf* others_;
@@ -68,14 +74,26 @@ struct BeforeMain {
   }
 } const before_main;
 
-// Runs, and says what was overheard instead of the number's error.
+// What CUDA's runtime last complained of on this thread is forgotten: packages call it by themselves and leave that there, and
+// the next kernel, of whichever model, would take it for its own.
+void forget_complaints() {
+  using Forget = int (*)();
+  if (const auto forget = reinterpret_cast<Forget>(dlsym(RTLD_DEFAULT, "cudaGetLastError"))) {
+    forget();
+  }
+}
+
+// Runs, and says what was overheard before what was thrown.
 template <typename Run>
 int overheard(Said said, Run run) {
   std::string kept;
+  char thrown[1024] = "";
   Overheard::kept = &kept;
-  const int ended = caught(said, run);
+  const int ended = caught({thrown, sizeof(thrown)}, run);
   Overheard::kept = nullptr;
-  if (ended != 0 && !kept.empty()) {
+  if (ended != 0) {
+    forget_complaints();
+    kept.append(kept.empty() || kept.back() == '\n' ? "" : "\n").append(thrown);
     said.say(kept.c_str());
   }
   return ended;
@@ -105,7 +123,11 @@ extern "C" int tenon_package_load(const char* code, const char* device, const ch
     const std::string name(device);
     const auto maker = makers.find(name.substr(0, name.find(':')));
     TORCH_CHECK(maker != makers.end(), "libtorch runs no packages on ", name);
-    *runner = maker->second(code, lanes, name, folder, /*run_single_threaded=*/false).release();
+    auto made = maker->second(code, lanes, name, folder, /*run_single_threaded=*/false);
+    // Without them its first run would follow pointers that are null.
+    TORCH_CHECK(made->getConstantNamesToOriginalFQNs().empty() || !made->extract_constants_map(false).empty(),
+                "its weights are not in it: leave aot_inductor.package_constants_in_so as it is");
+    *runner = made.release();
   });
 }
 

@@ -7,7 +7,8 @@
 use std::{
     collections::BTreeMap,
     fs::File,
-    io,
+    io::{self, Read as _, Write as _},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
 
@@ -21,6 +22,13 @@ const INSIDE: &str = "data/aotinductor/model/";
 const CODE: &str = ".so";
 /// Beside the code, named after it.
 const TOLD: &str = "_metadata.json";
+/// Read at a time.
+const BLOCK_BYTES: usize = 1 << 20;
+/// An ELF file's table lies at its beginning.
+const HEAD_BYTES: u64 = 64 << 10;
+/// In that table: the entry that is about stacks, and the bit of it by which they can be run.
+const STACKS: u32 = 0x6474_e551;
+const RUN: u8 = 1;
 /// What is stored does not grow; beyond this it is no archive of PyTorch's.
 const GROWN_BYTES: u64 = 16 << 20;
 
@@ -36,6 +44,15 @@ impl Unpacked {
     /// Where its files lie; code for GPUs is read from there when it is first run.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// It has been opened: its code, which is mapped, need not lie there any more, so that who is killed leaves little behind.
+    /// All of it goes but where the rest is read later.
+    pub(super) fn read(self, rest_later: bool) -> Option<Self> {
+        if let Err(error) = std::fs::remove_file(&self.code) {
+            tracing::warn!(%error, file = %self.code.display(), "what was unpacked could not be removed");
+        }
+        rest_later.then_some(self)
     }
 
     /// What it tells under a key; empty where it tells nothing.
@@ -65,9 +82,21 @@ pub(super) fn unpack(file: &Path) -> Result<Unpacked, BackendError> {
             return Err(broken(&format!("`{}` is no name of a file in it", name.escape_debug())));
         }
         room = room.checked_sub(entry.size()).ok_or_else(|| broken(&"it says that it has more than it can have"))?;
+        if names.contains(&name) {
+            return Err(broken(&format!("`{name}` is in it twice")));
+        }
         let mut target = File::create_new(folder.path().join(&name)).map_err(no_room)?;
         let size = entry.size();
-        let copied = io::copy(&mut io::Read::take(&mut entry, size + 1), &mut target).map_err(no_room)?;
+        let mut source = entry.by_ref().take(size + 1);
+        let (mut block, mut copied) = (vec![0; BLOCK_BYTES], 0);
+        loop {
+            let length = source.read(&mut block).map_err(|error| broken(&error))?;
+            if length == 0 {
+                break;
+            }
+            target.write_all(&block[..length]).map_err(no_room)?;
+            copied += length as u64;
+        }
         if copied != size {
             return Err(broken(&format!("`{name}` has {copied} bytes and should have {size}")));
         }
@@ -75,16 +104,43 @@ pub(super) fn unpack(file: &Path) -> Result<Unpacked, BackendError> {
     }
     let code = names.iter().find(|name| name.ends_with(CODE));
     let code = code.ok_or_else(|| broken(&format!("it has no {CODE} in {INSIDE}: it is no package of AOTInductor")))?;
+    let place = folder.path().join(code);
+    forbid_running_stacks(&place).map_err(no_room)?;
     let told = folder.path().join(format!("{}{TOLD}", code.trim_end_matches(CODE)));
     let told = std::fs::read(told).map_err(|_| broken(&"it does not tell what it was compiled for"))?;
     let told = serde_json::from_slice(&told).map_err(|error| broken(&error))?;
-    Ok(Unpacked { code: folder.path().join(code), folder, told })
+    Ok(Unpacked { code: place, folder, told })
+}
+
+/// PyTorch's packages ask for stacks that can be run, because their weights come from an assembler's file that does not say
+/// otherwise. A loader before glibc 2.41 then makes all stacks of the process so, and a later one refuses. Nothing in them
+/// needs it.
+fn forbid_running_stacks(code: &Path) -> io::Result<()> {
+    let file = File::options().read(true).write(true).open(code)?;
+    let mut head = Vec::new();
+    (&file).take(HEAD_BYTES).read_to_end(&mut head)?;
+    match flags_of_stacks(&head) {
+        Some(at) => file.write_all_at(&[head[at] & !RUN], at as u64),
+        None => Ok(()),
+    }
+}
+
+/// Where a 64-bit ELF file of this machine's order says what stacks it wants; `None` where it says nothing.
+fn flags_of_stacks(elf: &[u8]) -> Option<usize> {
+    let short = |at: usize| Some(usize::from(u16::from_le_bytes(elf.get(at..at + 2)?.try_into().ok()?)));
+    let word = |at: usize| Some(u32::from_le_bytes(elf.get(at..at.checked_add(4)?)?.try_into().ok()?));
+    if !elf.starts_with(b"\x7fELF\x02\x01") {
+        return None;
+    }
+    let table = usize::try_from(u64::from_le_bytes(elf.get(32..40)?.try_into().ok()?)).ok()?;
+    let (size, count) = (short(54)?, short(56)?);
+    let entries = (0..count).map_while(|index| table.checked_add(index * size));
+    let stacks = entries.into_iter().find(|at| word(*at) == Some(STACKS))?;
+    word(stacks + 4).map(|_| stacks + 4)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use tempfile::NamedTempFile;
     use zip::{ZipWriter, write::FileOptions};
 
@@ -138,7 +194,26 @@ mod tests {
             assert!(said.contains("is no name of a file in it"), "{outside}: {said}");
         }
         let twice = refused(&[("m/data/aotinductor/model/a", ""), ("n/data/aotinductor/model/a", "")]);
-        assert!(twice.contains("cannot be unpacked"), "{twice}");
+        assert_eq!(twice, "it cannot be read: `a` is in it twice");
+    }
+
+    #[test]
+    fn stacks_are_not_to_be_run() {
+        let mut elf = vec![0; 64 + 2 * 56];
+        elf[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        (elf[32], elf[54], elf[56]) = (64, 56, 2);
+        elf[64] = 1;
+        elf[120..124].copy_from_slice(&STACKS.to_le_bytes());
+        elf[124] = 7;
+        let file = NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), &elf).unwrap();
+        forbid_running_stacks(file.path()).unwrap();
+        elf[124] = 6;
+        assert_eq!(std::fs::read(file.path()).unwrap(), elf);
+        assert_eq!(flags_of_stacks(&elf[..123]), None, "it is cut off");
+        elf[32..40].fill(0xff);
+        assert_eq!(flags_of_stacks(&elf), None, "its table lies nowhere");
+        assert_eq!(flags_of_stacks(b"text"), None);
     }
 
     #[test]
@@ -148,7 +223,8 @@ mod tests {
         let at = bytes.windows(4).position(|window| window == b"some").unwrap();
         bytes[at] ^= 1;
         std::fs::write(file.path(), &bytes).unwrap();
-        assert!(unpack(file.path()).is_err(), "its sum is another one");
+        let said = unpack(file.path()).err().unwrap().detail;
+        assert_eq!(said, "it cannot be read: Invalid checksum");
         std::fs::write(file.path(), &bytes[..bytes.len() / 2]).unwrap();
         assert!(unpack(file.path()).err().unwrap().detail.starts_with("it cannot be read: "));
     }

@@ -70,16 +70,16 @@ unsafe extern "C" {
 
 /// Runs a call of the shim, and reads what it said where it failed.
 pub(super) fn call(run: impl FnOnce(*mut c_char, usize) -> i32) -> Result<(), BackendError> {
-    call_or(run, error)
+    call_or::<SAID_BYTES>(run, error)
 }
 
-/// The same, where what was said is to be understood otherwise.
-pub(super) fn call_or(
+/// The same, where so much may be said, which is to be understood otherwise.
+pub(super) fn call_or<const ROOM: usize>(
     run: impl FnOnce(*mut c_char, usize) -> i32,
     understood: impl FnOnce(&str) -> BackendError,
 ) -> Result<(), BackendError> {
-    let mut said = [0_u8; SAID_BYTES];
-    if run(said.as_mut_ptr().cast(), SAID_BYTES) == 0 {
+    let mut said = [0_u8; ROOM];
+    if run(said.as_mut_ptr().cast(), ROOM) == 0 {
         return Ok(());
     }
     let text = CStr::from_bytes_until_nul(&said).map(CStr::to_string_lossy).unwrap_or_default();
@@ -145,6 +145,13 @@ pub(super) fn empty_cache() -> Result<(), BackendError> {
     #[expect(unsafe_code, reason = "the shim's calls")]
     // SAFETY: room for what is said.
     call(|text, room| unsafe { tenon_device_empty_cache(text, room) })
+}
+
+/// Whether a device still does what it is given.
+pub(super) fn answers(device: u32) -> Result<(), BackendError> {
+    let (stream, mark) = (Stream::new(device)?, Event::new()?);
+    mark.record(stream)?;
+    mark.wait()
 }
 
 /// What a lane gives to its GPU, in order. Streams live as long as the process; libtorch has no way to end one.

@@ -111,6 +111,12 @@ impl Gpu {
         self.lost().clone().map_or(Ok(()), |why| Err(BackendError::broken(why)))
     }
 
+    /// The same, asked of the device: no lane may have noticed yet.
+    fn still_works(&self) -> Result<(), BackendError> {
+        self.works()?;
+        device::answers(self.index).map_err(|error| self.is_lost(error))
+    }
+
     fn lost(&self) -> MutexGuard<'_, Option<String>> {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -213,7 +219,8 @@ impl Backend for Torch {
         }
         let weights = self.memory.weights.part();
         // What a package holds does not come through libtorch's allocator: it is charged before.
-        let bytes = if how.format == Format::Aoti { file_bytes(file) } else { 0 };
+        // Twice, because it is there as it is mapped and as it is copied.
+        let bytes = if how.format == Format::Aoti { 2 * file_bytes(file) } else { 0 };
         let held = weights.hold(bytes)?;
         let entered = weights.enter();
         let (forward, _) = forward(file, signature, (tch::Device::Cpu, how))?;
@@ -313,6 +320,10 @@ impl OnGpu {
     fn load(file: &Path, signature: &Arc<Signature>, (gpu, how): (Arc<Gpu>, Loading)) -> Result<Self, BackendError> {
         // By the file, and not by what the allocator holds more now, which may be others' batches.
         let to = tch::Device::Cuda(gpu.index as usize);
+        if how.format == Format::Aoti {
+            // A package takes memory from CUDA itself, which does not know what libtorch only keeps.
+            device::empty_cache()?;
+        }
         let (forward, weight_bytes) = forward(file, signature, (to, how))?;
         gpu.weights_of(how.format).fetch_add(weight_bytes, Relaxed);
         Ok(Self { forward, gpu, how, weight_bytes })
@@ -322,7 +333,7 @@ impl OnGpu {
 impl Drop for OnGpu {
     fn drop(&mut self) {
         self.gpu.weights_of(self.how.format).fetch_sub(self.weight_bytes, Relaxed);
-        if self.how.format == Format::Aoti && self.gpu.works().is_err() {
+        if self.how.format == Format::Aoti && self.gpu.still_works().is_err() {
             // A package frees by CUDA's own calls, which throw on a device that is lost, in a destructor.
             std::mem::forget(self.forward.clone());
         }

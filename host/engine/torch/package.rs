@@ -25,6 +25,8 @@ static NAME: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libtorch_name.so"
 /// Under which keys a package tells what it was compiled for.
 const DEVICE_KEY: &str = "AOTI_DEVICE_KEY";
 const PROCESSOR_KEY: &str = "AOTI_CPU_ISA";
+/// What is overheard, and what was thrown.
+const SAID_BYTES: usize = 6 << 10;
 /// Where the kernel tells what the processor can do.
 const PROCESSOR: &str = "/proc/cpuinfo";
 /// What stands before the reason in what a package says.
@@ -59,8 +61,8 @@ unsafe extern "C" {
 /// An opened package. Once per model version and device; as many lanes as it was opened for run it at once.
 pub(super) struct Package {
     runner: *mut c_void,
-    /// Until the last lane lets go.
-    _files: Unpacked,
+    /// What it reads when it is first run, until the last lane lets go: code for GPUs.
+    _files: Option<Unpacked>,
 }
 
 #[expect(unsafe_code, reason = "a package is not bound to the thread that opened it")]
@@ -92,7 +94,7 @@ impl Package {
             tenon_package_load(code, device, folder, lanes.max(1), &raw mut runner, text, room)
         })
         .map_err(may_not_run)?;
-        Ok(Self { runner, _files: files })
+        Ok(Self { runner, _files: files.read(kind == "cuda") })
     }
 
     /// Computes outputs, in the order of the exported module's. What is given is read until the thread's stream has come as
@@ -141,16 +143,16 @@ fn named() -> Result<(), BackendError> {
 
 /// Runs a call of the shim, and reads why it failed.
 fn call(run: impl FnOnce(*mut c_char, usize) -> i32) -> Result<(), BackendError> {
-    device::call_or(run, |text| device::error(&reason(text)))
+    device::call_or::<SAID_BYTES>(run, |text| device::error(&reason(text)))
 }
 
-/// The first reason in what a package said, each after its own fashion.
+/// Why a package failed, of what it said, each part after its own fashion: what it says is the reason before what it only warns
+/// of, and what was thrown is last and says least. All of it stays, for who looks for words.
 fn reason(text: &str) -> String {
-    let reasons = text.lines().map(|line| {
-        let after = PREFIXES.iter().find_map(|prefix| line.split_once(prefix)).map(|(_, after)| after);
-        after.unwrap_or(line)
-    });
-    reasons.collect::<Vec<_>>().join("\n")
+    let after = |line: &str| PREFIXES.iter().find_map(|prefix| Some(line.split_once(prefix)?.1.to_owned()));
+    let reasons = text.lines().filter_map(after);
+    let thrown = text.lines().last().filter(|line| after(line).is_none()).map(str::to_owned);
+    reasons.chain(thrown).collect::<Vec<_>>().join("\n")
 }
 
 /// Says what helps where code may not be run from where it was unpacked.
@@ -218,9 +220,11 @@ mod tests {
     }
 
     #[test]
-    fn the_reason_stands_alone() {
-        let text =
-            "[E1127 shim.cpp:7] Exception in aoti_torch: tenon-memory lane: 5 bytes\nError: f(x) API call failed";
-        assert_eq!(reason(text), "tenon-memory lane: 5 bytes\nf(x) API call failed");
+    fn the_reason_comes_first_and_warnings_do_not_count() {
+        let text = "[W1127 x.cpp:1] out of memory is near\n[E1127 shim.cpp:7] Exception in aoti_torch: tenon-memory lane: 5 \
+                    bytes\nError: f(x) API call failed\nrun_func_( API call failed at y.cpp, line 7";
+        let lines = "tenon-memory lane: 5 bytes\nf(x) API call failed\nrun_func_( API call failed at y.cpp, line 7";
+        assert_eq!(reason(text), lines);
+        assert_eq!(reason("a warning\nError in dlopen: x.so: failed to map"), "Error in dlopen: x.so: failed to map");
     }
 }

@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn long_rows_in_pinned_memory_are_copied_from_there_and_the_rest_is_gathered() {
         let region = Arc::new(Region::new(plain(4 << 20).unwrap()));
-        let long = 20_000;
+        let long = LEAST_BYTES + 3000;
         // Two rows of one request, two of plain memory, one more that is pinned.
         let mixed = brought(&region, &[(2, long, true), (1, long, false), (1, long, false), (1, long, true)]);
         assert_eq!(mixed, [(0..1, true), (1..2, true), (2..4, false), (4..5, true)]);

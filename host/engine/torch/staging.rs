@@ -19,8 +19,8 @@ use crate::tensor::{Buffer, HeapStaging, Staging};
 
 /// Parts are so many bytes, or a multiple: the allocator counts in these.
 const UNIT_BYTES: usize = 4096;
-/// A tensor with less is gathered in any case.
-pub(super) const LEAST_BYTES: usize = 16 << 10;
+/// A tensor with less is gathered in any case, and so is a row: to hand over a copy of its own takes longer than to gather it.
+pub(super) const LEAST_BYTES: usize = 128 << 10;
 
 /// The stretch. Lives as long as the process: to free pinned memory asks a device, and one that is lost ends the process then.
 pub(super) struct Region {
@@ -150,11 +150,11 @@ mod tests {
 
     #[test]
     fn large_tensors_lie_in_it_zeroed_while_there_is_room_and_others_elsewhere() {
-        let region = region(10);
+        let region = region(80);
         let staging = PinnedStaging(region.clone());
         assert!(!region.holds(&staging.zeroed(LEAST_BYTES - 1)));
         let mut first = staging.zeroed(LEAST_BYTES);
-        let second = staging.zeroed(5 * UNIT_BYTES + 1);
+        let second = staging.zeroed(33 * UNIT_BYTES + 1);
         assert!(region.holds(&first) && region.holds(&second));
         assert!(first.iter().chain(second.iter()).all(|byte| *byte == 0));
         let third = staging.zeroed(LEAST_BYTES);
@@ -164,10 +164,10 @@ mod tests {
         drop((second, third));
         let again = shared.clone();
         drop(shared);
-        let larger = staging.zeroed(6 * UNIT_BYTES);
+        let larger = staging.zeroed(48 * UNIT_BYTES);
         assert!(region.holds(&larger) && again.iter().all(|byte| *byte == 9), "it is kept while somebody has it");
         drop(again);
-        let whole = staging.zeroed(4 * UNIT_BYTES);
+        let whole = staging.zeroed(32 * UNIT_BYTES);
         assert!(region.holds(&whole) && whole.iter().all(|byte| *byte == 0), "it is zeroed for the next");
     }
 

@@ -156,7 +156,7 @@ fn a_file_that_is_no_package_is_refused_with_one_readable_line() {
         // A TorchScript module is a zip archive, too.
         fs::rename(file, file.with_file_name("model.pt2")).unwrap();
     });
-    assert!(said.contains("m/1/model.pt2: ") && !said.contains('\n') && said.len() < 400, "{said}");
+    assert!(said.contains("m/1/model.pt2: ") && said.ends_with("it is no package of AOTInductor"), "{said}");
     let said = with(|file| {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file.with_file_name("model.pt2"), "no archive").unwrap();
