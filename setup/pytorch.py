@@ -2,9 +2,9 @@
 they stand.
 
 Owns the one trick: PyPI's torch for Linux is built with CUDA and refuses to load without 2 GB of its libraries, of which
-tracing and compiling for a CPU use nothing. So the libraries of .tenon/libtorch are used, torch's Python comes from the same wheel, and
-what only CUDA has is stood in for by a library of names, which must never be called. For tests, never for use: whoever
-brings a model has a PyTorch of their own.
+tracing and compiling for a CPU use nothing. So the libraries of .tenon/libtorch are used, torch's Python comes from the
+same wheel, and what only CUDA has is stood in for by a library of names, which must never be called. For tests, never for
+use: whoever brings a model has a PyTorch of their own.
 """
 
 import argparse

@@ -63,40 +63,23 @@ impl Unpacked {
 
 /// Unpacks a file into a folder among the temporary ones.
 pub(super) fn unpack(file: &Path) -> Result<Unpacked, BackendError> {
-    let broken = |error: &dyn std::fmt::Display| BackendError::threw(format!("it cannot be read: {error}"));
-    let no_room = |error: io::Error| {
-        let folder = std::env::temp_dir();
-        BackendError::threw(format!("it cannot be unpacked into {}: {error}; TMPDIR names another", folder.display()))
-    };
     let source = File::open(file).map_err(|error| broken(&error))?;
     let mut room = source.metadata().map_or(0, |metadata| metadata.len()) + GROWN_BYTES;
     let mut archive = ZipArchive::new(source).map_err(|error| broken(&error))?;
-    let folder = tempfile::Builder::new().prefix("tenon-package-").tempdir().map_err(no_room)?;
-    let mut names = Vec::new();
+    let folder = tempfile::Builder::new().prefix("tenon-package-").tempdir().map_err(|error| no_room(&error))?;
+    let mut names: Vec<String> = Vec::new();
     for index in 0..archive.len() {
         let mut entry = archive.by_index(index).map_err(|error| broken(&error))?;
-        let Some((_, name)) = entry.name().split_once(INSIDE).map(|(before, name)| (before, name.to_owned())) else {
-            continue;
-        };
+        let Some(name) = entry.name().split_once(INSIDE).map(|(_, name)| name.to_owned()) else { continue };
         if name.is_empty() || name == ".." || name.contains(['/', '\\', '\0']) {
             return Err(broken(&format!("`{}` is no name of a file in it", name.escape_debug())));
         }
-        room = room.checked_sub(entry.size()).ok_or_else(|| broken(&"it says that it has more than it can have"))?;
         if names.contains(&name) {
             return Err(broken(&format!("`{name}` is in it twice")));
         }
-        let mut target = File::create_new(folder.path().join(&name)).map_err(no_room)?;
         let size = entry.size();
-        let mut source = entry.by_ref().take(size + 1);
-        let (mut block, mut copied) = (vec![0; BLOCK_BYTES], 0);
-        loop {
-            let length = source.read(&mut block).map_err(|error| broken(&error))?;
-            if length == 0 {
-                break;
-            }
-            target.write_all(&block[..length]).map_err(no_room)?;
-            copied += length as u64;
-        }
+        room = room.checked_sub(size).ok_or_else(|| broken(&"it says that it has more than it can have"))?;
+        let copied = copy(&mut entry.by_ref().take(size + 1), &folder.path().join(&name))?;
         if copied != size {
             return Err(broken(&format!("`{name}` has {copied} bytes and should have {size}")));
         }
@@ -105,11 +88,37 @@ pub(super) fn unpack(file: &Path) -> Result<Unpacked, BackendError> {
     let code = names.iter().find(|name| name.ends_with(CODE));
     let code = code.ok_or_else(|| broken(&format!("it has no {CODE} in {INSIDE}: it is no package of AOTInductor")))?;
     let place = folder.path().join(code);
-    forbid_running_stacks(&place).map_err(no_room)?;
+    forbid_running_stacks(&place).map_err(|error| no_room(&error))?;
     let told = folder.path().join(format!("{}{TOLD}", code.trim_end_matches(CODE)));
     let told = std::fs::read(told).map_err(|_| broken(&"it does not tell what it was compiled for"))?;
     let told = serde_json::from_slice(&told).map_err(|error| broken(&error))?;
     Ok(Unpacked { code: place, folder, told })
+}
+
+/// It is the archive's fault.
+fn broken(error: &dyn std::fmt::Display) -> BackendError {
+    BackendError::threw(format!("it cannot be read: {error}"))
+}
+
+/// It is the fault of where it goes.
+fn no_room(error: &io::Error) -> BackendError {
+    let folder = std::env::temp_dir();
+    BackendError::threw(format!("it cannot be unpacked into {}: {error}; TMPDIR names another", folder.display()))
+}
+
+/// Writes a new file, and tells how many bytes it has. By hand, because it matters which side an error is of.
+fn copy(source: &mut impl io::Read, to: &Path) -> Result<u64, BackendError> {
+    let mut target = File::create_new(to).map_err(|error| no_room(&error))?;
+    let (mut block, mut copied) = (vec![0; BLOCK_BYTES], 0);
+    loop {
+        match source.read(&mut block).map_err(|error| broken(&error))? {
+            0 => return Ok(copied),
+            length => {
+                target.write_all(&block[..length]).map_err(|error| no_room(&error))?;
+                copied += length as u64;
+            }
+        }
+    }
 }
 
 /// PyTorch's packages ask for stacks that can be run, because their weights come from an assembler's file that does not say

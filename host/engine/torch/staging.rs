@@ -4,12 +4,9 @@
 //! no room lies in plain memory and is gathered into a lane's own pinned memory, as small rows are anyhow. Whether a row lies
 //! here is told by its address.
 
-use std::{
-    mem::ManuallyDrop,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering::Relaxed},
-    },
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use offset_allocator::{Allocation, Allocator};
@@ -24,48 +21,44 @@ pub(super) const LEAST_BYTES: usize = 128 << 10;
 
 /// The stretch. Lives as long as the process: to free pinned memory asks a device, and one that is lost ends the process then.
 pub(super) struct Region {
-    _memory: ManuallyDrop<Tensor>,
-    start: *mut u8,
+    start: Address,
     bytes: usize,
     parts: Mutex<Allocator<u32>>,
     /// Whether it was told that there was no room.
     told: AtomicBool,
 }
 
-#[expect(unsafe_code, reason = "memory of a tensor's is reached by a pointer")]
-// SAFETY: parts do not overlap and each has one owner; `parts` is under its lock.
-unsafe impl Send for Region {}
-#[expect(unsafe_code, reason = "memory of a tensor's is reached by a pointer")]
-// SAFETY: as above.
-unsafe impl Sync for Region {}
-
 /// A part of the stretch, which goes back to it when it is dropped.
 struct Part {
     region: Arc<Region>,
     allocation: Allocation<u32>,
-    start: *mut u8,
+    start: Address,
     bytes: usize,
 }
 
+/// Where bytes lie. Known to any thread; who reads or writes there says why they may.
+struct Address(*mut u8);
+
 #[expect(unsafe_code, reason = "memory of a tensor's is reached by a pointer")]
-// SAFETY: nobody else has these bytes, and the region outlives them.
-unsafe impl Send for Part {}
+// SAFETY: by itself it reaches nothing.
+unsafe impl Send for Address {}
 #[expect(unsafe_code, reason = "memory of a tensor's is reached by a pointer")]
-// SAFETY: shared, it is only read.
-unsafe impl Sync for Part {}
+// SAFETY: as above.
+unsafe impl Sync for Address {}
 
 impl Region {
     /// Over bytes on the processor; as many of them as make whole units.
     pub(super) fn new(memory: Tensor) -> Self {
         let units = memory.size().first().map_or(0, |bytes| *bytes as usize / UNIT_BYTES);
-        let (start, parts) = (memory.data_ptr().cast(), Mutex::new(Allocator::new(units as u32)));
+        let (start, parts) = (Address(memory.data_ptr().cast()), Mutex::new(Allocator::new(units as u32)));
         let told = AtomicBool::new(false);
-        Self { _memory: ManuallyDrop::new(memory), start, bytes: units * UNIT_BYTES, parts, told }
+        std::mem::forget(memory);
+        Self { start, bytes: units * UNIT_BYTES, parts, told }
     }
 
     /// Whether these bytes lie in it.
     pub(super) fn holds(&self, bytes: &[u8]) -> bool {
-        let (first, own) = (bytes.as_ptr() as usize, self.start as usize);
+        let (first, own) = (bytes.as_ptr() as usize, self.start.0 as usize);
         first >= own && first + bytes.len() <= own + self.bytes
     }
 
@@ -74,8 +67,8 @@ impl Region {
         let allocation = self.parts.lock().unwrap_or_else(PoisonError::into_inner).allocate(units)?;
         #[expect(unsafe_code, reason = "memory of a tensor's is reached by a pointer")]
         // SAFETY: the allocator counts the region's units, so the part lies within it.
-        let start = unsafe { self.start.add(allocation.offset as usize * UNIT_BYTES) };
-        Some(Part { region: self.clone(), allocation, start, bytes })
+        let start = unsafe { self.start.0.add(allocation.offset as usize * UNIT_BYTES) };
+        Some(Part { region: self.clone(), allocation, start: Address(start), bytes })
     }
 }
 
@@ -89,7 +82,7 @@ impl AsRef<[u8]> for Part {
     #[expect(unsafe_code, reason = "memory of a tensor's is reached by a pointer")]
     fn as_ref(&self) -> &[u8] {
         // SAFETY: so many bytes of the region are this part's alone while it lives, and `PinnedStaging` has written them.
-        unsafe { std::slice::from_raw_parts(self.start, self.bytes) }
+        unsafe { std::slice::from_raw_parts(self.start.0, self.bytes) }
     }
 }
 
@@ -97,7 +90,7 @@ impl AsMut<[u8]> for Part {
     #[expect(unsafe_code, reason = "memory of a tensor's is reached by a pointer")]
     fn as_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and it is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.start, self.bytes) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.0, self.bytes) }
     }
 }
 
@@ -129,7 +122,7 @@ impl Staging for PinnedStaging {
         #[expect(unsafe_code, reason = "memory of a tensor's is reached by a pointer")]
         // SAFETY: so many bytes of the region are this part's alone.
         unsafe {
-            part.start.write_bytes(0, part.bytes);
+            part.start.0.write_bytes(0, part.bytes);
         }
         Buffer::new(part)
     }
